@@ -1,0 +1,108 @@
+#include "lab/core/log.h"
+
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <chrono>
+#include <cstdio>
+#include <ctime>
+#include <mutex>
+
+#include "lab/core/error.h"
+
+namespace lab {
+
+struct Log::State {
+  std::mutex mutex;
+  int rank = 0, size = 1;
+  bool quiet = false;
+  bool terminal = false;
+  std::string status;
+  std::string early;  // lines written before there was a file
+  std::FILE* file = nullptr;
+  State(int rank_, int size_, bool quiet_)
+      : rank(rank_),
+        size(size_),
+        quiet(quiet_),
+        terminal(!quiet_ && rank_ == 0 && isatty(STDERR_FILENO) == 1) {}
+  State(const State&) = delete;
+  State& operator=(const State&) = delete;
+  ~State() {
+    if (terminal && !status.empty()) std::fputs("\r\x1b[K", stderr);
+    if (file) std::fclose(file);
+  }
+};
+
+Log::Log() : Log(0, 1) {}
+Log::Log(int rank, int size) : state_(std::make_shared<State>(rank, size, false)) {}
+
+Log Log::silent() {
+  Log log;
+  log.state_ = std::make_shared<State>(0, 1, true);
+  return log;
+}
+
+namespace {
+
+std::string time_stamp() {
+  const auto now = std::chrono::system_clock::now();
+  const std::time_t seconds = std::chrono::system_clock::to_time_t(now);
+  const auto milliseconds =
+      std::chrono::duration_cast<std::chrono::milliseconds>(now.time_since_epoch()).count() % 1000;
+  std::tm local{};
+  localtime_r(&seconds, &local);
+  std::array<char, 40> buffer{};
+  const size_t length = std::strftime(buffer.data(), buffer.size(), "%Y-%m-%d %H:%M:%S", &local);
+  std::snprintf(buffer.data() + length, buffer.size() - length, ".%03d", static_cast<int>(milliseconds));
+  return buffer.data();
+}
+
+}  // namespace
+
+void Log::write(Level level, const std::string& message) const {
+  State& state = *state_;
+  if (state.quiet || (level == Level::info && state.rank != 0)) return;
+  const char* mark = level == Level::error ? "error: " : level == Level::warning ? "warning: " : "";
+  const std::string who = state.rank == 0 ? "" : text("[rank ", state.rank, " of ", state.size, "] ");
+  const std::string line = text(time_stamp(), "  ", who, mark, message, "\n");
+  const std::lock_guard lock(state.mutex);
+  // One write per line, so that lines of several ranks do not mix.
+  const std::string out = state.terminal && !state.status.empty() ? "\r\x1b[K" + line + state.status : line;
+  std::fwrite(out.data(), 1, out.size(), stderr);
+  std::fflush(stderr);
+  if (state.file) {
+    std::fwrite(line.data(), 1, line.size(), state.file);
+    std::fflush(state.file);
+  } else if (state.early.size() < 1 << 20) {
+    state.early += line;
+  }
+}
+
+void Log::also_to(const std::string& path) const {
+  State& state = *state_;
+  const std::lock_guard lock(state.mutex);
+  if (state.file) std::fclose(state.file);
+  state.file = std::fopen(path.c_str(), "ae");
+  if (!state.file)
+    throw IoError("cannot write the log to ", path, ": ", system_error_text(errno),
+                  "; check the folder's rights and room");
+  std::fwrite(state.early.data(), 1, state.early.size(), state.file);
+  std::fflush(state.file);
+  state.early.clear();
+}
+
+void Log::status(const std::string& line) const {
+  State& state = *state_;
+  const std::lock_guard lock(state.mutex);
+  if (!state.terminal || line == state.status) return;
+  state.status = line;
+  const std::string out = "\r\x1b[K" + line;
+  std::fwrite(out.data(), 1, out.size(), stderr);
+  std::fflush(stderr);
+}
+
+bool Log::on_terminal() const { return state_->terminal; }
+
+}  // namespace lab

@@ -1,0 +1,186 @@
+#include "lab/core/process.h"
+
+#include <fcntl.h>
+#include <malloc.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <spawn.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <climits>
+#include <filesystem>
+
+#include "lab/core/error.h"
+
+extern char** environ;
+
+namespace lab {
+
+void start_process() {
+  mallopt(M_MMAP_MAX, 0);
+  mallopt(M_TRIM_THRESHOLD, INT_MAX);
+  const pid_t parent = getppid();
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (getppid() != parent) raise(SIGKILL);  // the parent was gone before we asked
+}
+
+int cores_in_affinity_mask() {
+  cpu_set_t mask;
+  if (sched_getaffinity(0, sizeof mask, &mask) != 0) return 1;
+  return std::max(1, CPU_COUNT(&mask));
+}
+
+std::string affinity_mask() {
+  cpu_set_t mask;
+  if (sched_getaffinity(0, sizeof mask, &mask) != 0) return "";
+  std::string out;
+  for (int i = 0; i < CPU_SETSIZE; ++i)
+    if (CPU_ISSET(i, &mask)) out += text(i, ' ');
+  return out;
+}
+
+std::string program_folder() {
+  return std::filesystem::read_symlink("/proc/self/exe").parent_path().string();
+}
+
+namespace {
+
+struct Pipe {
+  int read = -1, write = -1;
+  Pipe() {
+    std::array<int, 2> ends{};
+    if (pipe2(ends.data(), O_CLOEXEC) != 0) throw IoError("cannot make a pipe: ", system_error_text(errno));
+    read = ends[0];
+    write = ends[1];
+  }
+  Pipe(const Pipe&) = delete;
+  Pipe& operator=(const Pipe&) = delete;
+  ~Pipe() {
+    close(read);
+    close_write();
+  }
+  void close_write() {
+    if (write >= 0) close(write);
+    write = -1;
+  }
+};
+
+// Reads both until both are closed, so that neither can fill up and block the writer.
+void drain(const Pipe& first, std::string& first_out, const Pipe& second, std::string& second_out) {
+  std::array<pollfd, 2> fds = {{{first.read, POLLIN, 0}, {second.read, POLLIN, 0}}};
+  const std::array<std::string*, 2> outs = {&first_out, &second_out};
+  std::vector<char> buffer(1 << 16);
+  while (fds[0].fd >= 0 || fds[1].fd >= 0) {
+    if (poll(fds.data(), fds.size(), -1) < 0 && errno != EINTR)
+      throw IoError("poll: ", system_error_text(errno));
+    for (size_t i = 0; i < 2; ++i) {
+      if (fds[i].fd < 0 || fds[i].revents == 0) continue;
+      const ssize_t got = read(fds[i].fd, buffer.data(), buffer.size());
+      if (got > 0) outs[i]->append(buffer.data(), static_cast<size_t>(got));
+      if (got == 0 || (got < 0 && errno != EINTR)) fds[i].fd = -1;
+    }
+  }
+}
+
+}  // namespace
+
+ProgramResult run_program(const std::vector<std::string>& arguments) {
+  Pipe output, error;
+  posix_spawn_file_actions_t actions;
+  posix_spawn_file_actions_init(&actions);
+  posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+  posix_spawn_file_actions_adddup2(&actions, output.write, STDOUT_FILENO);
+  posix_spawn_file_actions_adddup2(&actions, error.write, STDERR_FILENO);
+  std::vector<char*> argv;
+  for (const auto& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
+  argv.push_back(nullptr);
+  pid_t child = 0;
+  const int problem = posix_spawn(&child, argv.front(), &actions, nullptr, argv.data(), environ);
+  posix_spawn_file_actions_destroy(&actions);
+  if (problem != 0) throw IoError("cannot run ", arguments.front(), ": ", system_error_text(problem));
+  output.close_write();
+  error.close_write();
+  ProgramResult result;
+  drain(output, result.output, error, result.error);
+  int status = 0;
+  while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
+  }
+  result.status = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+  return result;
+}
+
+namespace {
+
+struct File {
+  int fd;
+  explicit File(int fd_) : fd(fd_) {}
+  File(const File&) = delete;
+  File& operator=(const File&) = delete;
+  ~File() {
+    if (fd >= 0) close(fd);
+  }
+};
+
+void write_all(int fd, const std::string& bytes, const std::string& path) {
+  for (size_t done = 0; done < bytes.size();) {
+    const ssize_t wrote = write(fd, bytes.data() + done, bytes.size() - done);
+    if (wrote < 0 && errno == EINTR) continue;
+    if (wrote <= 0)
+      throw IoError("cannot write ", path, ": ", system_error_text(errno), "; check rights and free space");
+    done += static_cast<size_t>(wrote);
+  }
+}
+
+}  // namespace
+
+std::string read_file(const std::string& path, const std::string& what, uint64_t most_bytes) {
+  const File file(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (file.fd < 0) {
+    if (errno == ENOENT || errno == ENOTDIR)
+      throw InputNotFound("the ", what, " ", quoted(path),
+                          " is not there; check the path (it is relative to the current folder)");
+    throw IoError("cannot open the ", what, " ", quoted(path), ": ", system_error_text(errno));
+  }
+  struct stat info {};
+  if (fstat(file.fd, &info) == 0 && S_ISDIR(info.st_mode))
+    throw InputNotFound("the ", what, " ", quoted(path), " is a folder, a file is wanted");
+  std::string bytes;
+  std::vector<char> buffer(1 << 16);
+  for (;;) {
+    const ssize_t got = read(file.fd, buffer.data(), buffer.size());
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) throw IoError("cannot read the ", what, " ", quoted(path), ": ", system_error_text(errno));
+    if (got == 0) return bytes;
+    bytes.append(buffer.data(), static_cast<size_t>(got));
+    if (bytes.size() > most_bytes)
+      throw ConfigError("the ", what, " ", quoted(path), " is larger than ", byte_size(most_bytes),
+                        "; is it the right file?");
+  }
+}
+
+void write_file_atomically(const std::string& path, const std::string& bytes) {
+  const std::string temporary = text(path, ".tmp-", getpid());
+  try {
+    const File file(open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666));
+    if (file.fd < 0)
+      throw IoError("cannot write ", path, ": ", system_error_text(errno), "; check rights and free space");
+    write_all(file.fd, bytes, path);
+    if (fsync(file.fd) != 0) throw IoError("cannot write ", path, ": ", system_error_text(errno));
+    if (rename(temporary.c_str(), path.c_str()) != 0)
+      throw IoError("cannot replace ", path, ": ", system_error_text(errno));
+  } catch (...) {
+    unlink(temporary.c_str());
+    throw;
+  }
+  const auto folder = std::filesystem::path(path).parent_path();
+  const File directory(open(folder.empty() ? "." : folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (directory.fd >= 0) fsync(directory.fd);
+}
+
+}  // namespace lab
