@@ -1,0 +1,56 @@
+# Finds libtorch and makes the target lab_torch of it: headers, libc10 and libtorch_cpu. torch's own TorchConfig.cmake
+# insists on a CUDA toolkit when the wheel was built with CUDA, which a CPU machine does not have.
+#
+# Looks in LAB_TORCH, Torch_DIR, CMAKE_PREFIX_PATH, the active Python's packages, then where scripts/setup puts it; takes
+# the first whose version fits. `cmake -P cmake/FindLabTorch.cmake` prints what it finds, for scripts/setup.
+set(LabTorch_WANTED 2.11)
+
+set(_candidates "${LAB_TORCH}" "$ENV{LAB_TORCH}")
+foreach(_folder "${Torch_DIR}" "$ENV{Torch_DIR}")
+  if(_folder)
+    list(APPEND _candidates ${_folder}/../../..) # Torch_DIR is torch/share/cmake/Torch
+  endif()
+endforeach()
+string(REPLACE ":" ";" _prefixes "$ENV{CMAKE_PREFIX_PATH}")
+foreach(_prefix ${CMAKE_PREFIX_PATH} ${_prefixes})
+  list(APPEND _candidates ${_prefix} ${_prefix}/torch ${_prefix}/../..)
+endforeach()
+execute_process(
+  COMMAND python3 -c "import importlib.util as u; s = u.find_spec('torch'); print(*s.submodule_search_locations)"
+  OUTPUT_VARIABLE _active OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
+list(APPEND _candidates "${_active}" "$ENV{HOME}/.cache/lab/torch-2.11.0/torch")
+
+unset(LabTorch_ROOT)
+foreach(_candidate ${_candidates})
+  if(NOT EXISTS ${_candidate}/lib/libtorch_cpu.so OR NOT EXISTS ${_candidate}/include/torch/csrc/api/include/torch/nn.h)
+    continue()
+  endif()
+  file(GLOB _headers ${_candidate}/include/torch/headeronly/version.h
+    ${_candidate}/include/torch/csrc/api/include/torch/version.h)
+  set(_version "")
+  foreach(_header ${_headers})
+    file(STRINGS ${_header} _numbers REGEX "define TORCH_VERSION_(MAJOR|MINOR|PATCH) [0-9]+$")
+    list(TRANSFORM _numbers REPLACE ".* " "")
+    list(JOIN _numbers "." _numbers)
+    string(APPEND _version "${_numbers}")
+  endforeach()
+  if(_version MATCHES "^${LabTorch_WANTED}\\.")
+    get_filename_component(LabTorch_ROOT ${_candidate} REALPATH)
+    set(LabTorch_VERSION ${_version})
+    break()
+  endif()
+  message(STATUS "passing over torch ${_version} in ${_candidate}: lab is tested with ${LabTorch_WANTED}")
+endforeach()
+if(CMAKE_SCRIPT_MODE_FILE)
+  message("${LabTorch_ROOT}")
+  return()
+endif()
+
+include(FindPackageHandleStandardArgs)
+find_package_handle_standard_args(LabTorch REQUIRED_VARS LabTorch_ROOT VERSION_VAR LabTorch_VERSION
+  REASON_FAILURE_MESSAGE "no torch ${LabTorch_WANTED} found: run scripts/setup, or set LAB_TORCH to the folder that holds lib/libtorch_cpu.so")
+if(LabTorch_FOUND AND NOT TARGET lab_torch)
+  add_library(lab_torch INTERFACE)
+  target_include_directories(lab_torch SYSTEM INTERFACE ${LabTorch_ROOT}/include ${LabTorch_ROOT}/include/torch/csrc/api/include)
+  target_link_libraries(lab_torch INTERFACE ${LabTorch_ROOT}/lib/libtorch_cpu.so ${LabTorch_ROOT}/lib/libc10.so)
+endif()

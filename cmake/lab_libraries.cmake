@@ -1,0 +1,22 @@
+# The libraries lab stands on, each found once. scripts/setup installs all of them.
+find_package(Threads REQUIRED)
+find_package(ZLIB REQUIRED)
+find_package(HDF5 REQUIRED COMPONENTS C)
+find_package(MPI REQUIRED COMPONENTS C)
+find_package(nlohmann_json REQUIRED)
+find_package(tomlplusplus REQUIRED)
+find_package(cxxopts REQUIRED)
+find_package(PkgConfig REQUIRED)
+pkg_check_modules(xxhash REQUIRED IMPORTED_TARGET libxxhash)
+if(NOT LAB_THREAD_SANITIZE)
+  find_package(LabTorch REQUIRED)
+endif()
+
+# MPI and HDF5 come with more than we want: C++ bindings, and compiler flags of their own.
+add_library(lab_mpi INTERFACE)
+target_include_directories(lab_mpi SYSTEM INTERFACE ${MPI_C_INCLUDE_DIRS})
+target_compile_definitions(lab_mpi INTERFACE OMPI_SKIP_MPICXX MPICH_SKIP_MPICXX)
+target_link_libraries(lab_mpi INTERFACE ${MPI_C_LIBRARIES})
+add_library(lab_hdf5 INTERFACE)
+target_include_directories(lab_hdf5 SYSTEM INTERFACE ${HDF5_C_INCLUDE_DIRS})
+target_link_libraries(lab_hdf5 INTERFACE ${HDF5_C_LIBRARIES})
