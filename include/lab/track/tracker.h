@@ -1,10 +1,13 @@
 #pragma once
-// Where the records of a run go: scalars, text, configuration, status. One interface, several writers behind it.
+// Where the records of a run go: scalars, text, configuration, status. One interface, several
+// writers.
 
 #include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
+
+#include "lab/core/log.h"
 
 namespace lab {
 
@@ -16,14 +19,17 @@ struct Scalar {
   double value = 0;
 };
 
-// Made on rank 0 only and passed in; other ranks get a Fanout of nothing. Calls come from one thread. No call throws
-// for an outside reason once the tracker is made (a full disk is said once in the log), so none can end a run.
+// Made on rank 0 only and passed in; other ranks get a Fanout of nothing. Calls come from one thread. No call
+// throws for an outside reason once the tracker is made (a full disk is said once in the log), so none can
+// end a run.
 class Tracker {
  public:
   virtual ~Tracker() = default;
-  virtual void scalars(const std::vector<Scalar>& points, double wall_time) = 0;  // wall_time: seconds since 1970
+  // wall_time: seconds since 1970.
+  virtual void scalars(const std::vector<Scalar>& points, double wall_time) = 0;
   virtual void text(const std::string& tag, const std::string& value, double wall_time) = 0;
-  virtual void flush() = 0;    // what was given so far survives the process being killed
+  // What was given so far survives the process being killed.
+  virtual void flush() = 0;
 };
 
 // Hands everything to each of its trackers, in order. Owns them. Without any it is the tracker of ranks > 0.
@@ -38,10 +44,16 @@ class Fanout final : public Tracker {
   std::vector<std::unique_ptr<Tracker>> trackers_;
 };
 
-// metrics.csv: header `epoch,step,tag,value,time`; values as the shortest text that reads back as the same double.
-std::unique_ptr<Tracker> csv_tracker(const std::string& path);
+// metrics.csv: header `epoch,step,tag,value,time`; values as the shortest text that reads back as the same
+// double. Goes on at the end of a file that is there already. Leaves texts out. Throws IoError when the file
+// cannot be opened. Each call hands its rows to the kernel before it returns; what a full disk refuses is
+// kept in memory (16 MiB at most) and written once there is room.
+std::unique_ptr<Tracker> csv_tracker(const std::string& path, Log log = {});
 
-// events.out.tfevents.* in `folder`, as TensorBoard reads them: length and CRC-32C framed Event messages.
-std::unique_ptr<Tracker> tensorboard_tracker(const std::string& folder);
+// events.out.tfevents.* in `folder`, as TensorBoard reads them: length and CRC-32C framed Event messages. A
+// new file each time. Values are rounded to 32-bit floats, the only form in which all of TensorBoard's
+// readers take scalars (its data server shows nothing for 64-bit tensors); metrics.csv has them in full.
+// Otherwise as csv_tracker.
+std::unique_ptr<Tracker> tensorboard_tracker(const std::string& folder, Log log = {});
 
 }  // namespace lab

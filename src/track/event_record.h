@@ -1,0 +1,22 @@
+#pragma once
+// TensorBoard's event files as bytes: protocol buffer messages of a few kinds, each framed as a TFRecord.
+// Fields are those of event.proto, summary.proto and tensor.proto of TensorFlow.
+
+#include <cstdint>
+#include <span>
+#include <string>
+
+#include "lab/track/tracker.h"
+
+namespace lab::detail {
+
+// What an event file opens with.
+std::string file_version_record(double wall_time);
+
+// Points of one step. Values become 32-bit floats.
+std::string scalars_record(std::span<const Scalar> points, double wall_time);
+
+// A text for the Text page, at step 0.
+std::string text_record(const std::string& tag, const std::string& value, double wall_time);
+
+}  // namespace lab::detail

@@ -1,0 +1,21 @@
+#include <utility>
+
+#include "lab/track/tracker.h"
+
+namespace lab {
+
+void Fanout::add(std::unique_ptr<Tracker> tracker) { trackers_.push_back(std::move(tracker)); }
+
+void Fanout::scalars(const std::vector<Scalar>& points, double wall_time) {
+  for (const auto& tracker : trackers_) tracker->scalars(points, wall_time);
+}
+
+void Fanout::text(const std::string& tag, const std::string& value, double wall_time) {
+  for (const auto& tracker : trackers_) tracker->text(tag, value, wall_time);
+}
+
+void Fanout::flush() {
+  for (const auto& tracker : trackers_) tracker->flush();
+}
+
+}  // namespace lab
