@@ -1,4 +1,15 @@
 # How a layer and a program are declared, and what all of them are built with.
+
+# ccache looks past a precompiled header only when it is told that nothing depends on its time stamps and macros.
+find_program(CCACHE ccache)
+if(CCACHE)
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${CMAKE_COMMAND} -E env CCACHE_SLOPPINESS=pch_defines,time_macros
+    CCACHE_BASEDIR=${CMAKE_SOURCE_DIR} ${CCACHE})
+  add_compile_options(-fpch-preprocess)
+endif()
+# Only what a program calls is loaded with it: start-up counts.
+add_link_options(-Wl,--as-needed)
+
 add_library(lab_flags INTERFACE)
 target_compile_options(lab_flags INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wnon-virtual-dtor
   -Woverloaded-virtual -Werror -Wno-restrict) # g++ 12 finds overlaps in std::string's operator+ that are not there
@@ -49,6 +60,7 @@ function(lab_layer name)
   if(arg_TORCH)
     target_link_libraries(${target} PUBLIC lab_torch)
     lab_precompile(${target})
+    set_property(GLOBAL APPEND PROPERTY LAB_TORCH_LAYERS ${target})
   endif()
   set_property(GLOBAL APPEND PROPERTY LAB_LAYERS ${target})
 endfunction()
@@ -79,10 +91,3 @@ endif()
 function(lab_precompile target)
   target_precompile_headers(${target} REUSE_FROM lab_precompiled)
 endfunction()
-
-# ccache looks past a precompiled header only when it is told that nothing depends on its time stamps and macros.
-find_program(CCACHE ccache)
-if(CCACHE)
-  set(CMAKE_CXX_COMPILER_LAUNCHER ${CMAKE_COMMAND} -E env CCACHE_SLOPPINESS=pch_defines,time_macros ${CCACHE})
-  target_compile_options(lab_flags INTERFACE -fpch-preprocess)
-endif()
