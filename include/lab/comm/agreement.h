@@ -1,0 +1,32 @@
+#pragma once
+// One rank's error becomes everyone's: the end of each phase before training.
+
+#include <exception>
+#include <functional>
+#include <string>
+
+#include "lab/comm/communicator.h"
+#include "lab/core/error.h"
+
+namespace lab {
+
+// An error that all ranks know of: each throws it, with the same code and message. Rank 0 reports it, the
+// others stay silent, and all leave in good order.
+class AgreedError : public Error {
+ public:
+  using Error::Error;
+};
+
+// Runs `work` here and then asks the others how theirs went. When it threw somewhere, throws AgreedError
+// everywhere with the lowest such rank's message (naming the rank when not all of them failed). Every rank
+// must call, with work that does not communicate before it may throw.
+void agree(Communicator& comm, const std::function<void()>& work);
+
+// The bytes that `root` has, on every rank. Every rank must call.
+std::string broadcast_bytes(Communicator& comm, const std::string& bytes, int root = 0);
+
+// Throws Disagreement (as AgreedError) when `value` is not the same on every rank: `what` names the part.
+// Collective.
+void require_equal(Communicator& comm, const std::string& what, uint64_t value);
+
+}  // namespace lab

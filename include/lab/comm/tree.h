@@ -1,0 +1,33 @@
+#pragma once
+// Sums in one fixed binary tree: the same bits for any number of ranks.
+//
+// V leaves (V a power of two), numbered 0 to V - 1; node (level, index) is the sum of leaves [index << level,
+// (index + 1) << level), made by adding its two halves. Rank r of N holds the leaves of shard(V, r, N), so it
+// can make every node that lies wholly within them by itself; the rest is made together.
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "lab/comm/communicator.h"
+
+namespace lab {
+
+struct TreeNode {
+  int level = 0;
+  int64_t index = 0;
+  int64_t first() const { return index << level; }
+  int64_t end() const { return (index + 1) << level; }
+  bool operator==(const TreeNode&) const = default;
+};
+
+// The fewest nodes whose leaves are exactly [first, first + count), from left to right.
+std::vector<TreeNode> tree_cover(int64_t first, int64_t count);
+
+// partials[i] holds the sum of node i of this rank's cover; all of the same count, f32 or f64. Afterwards
+// partials[0] holds the sum over all leaves, on every rank. The other partials are left as they were. Every
+// rank must call. `scratch` is grown as needed and may be kept for the next call.
+void tree_all_reduce(Communicator& comm, int64_t leaves, std::span<const Buffer> partials,
+                     std::vector<std::byte>& scratch);
+
+}  // namespace lab

@@ -1,0 +1,41 @@
+#pragma once
+// All processes of the job: joined once at the start, left once at the end.
+
+#include <memory>
+#include <string>
+
+#include "lab/comm/communicator.h"
+#include "lab/core/error.h"
+
+namespace lab {
+
+enum class Backend { automatic, self, mpi, nccl };
+
+// Owned by the program's main. Every rank makes one, and calls leave() when it ends in good order.
+class World {
+ public:
+  static World alone();  // one rank, without MPI
+  static World join(
+      int* argc, char*** argv);  // by MPI, with full thread support; Unavailable where that is not to be had
+
+  int rank() const { return rank_; }
+  int size() const { return size_; }
+  int local_rank() const { return local_rank_; }  // among the ranks of this node
+  int local_size() const { return local_size_; }
+
+  // A group of all ranks. automatic: self for one rank, else mpi. Throws UsageError for self among several
+  // ranks and Unavailable for nccl where no GPU can be used; the same on every rank.
+  std::unique_ptr<Communicator> communicator(Backend backend) const;
+
+  // Collective: all ranks are done and exit by themselves.
+  void leave();
+  // Ends all ranks of the job now, with this exit code. For errors that the other ranks cannot know of.
+  [[noreturn]] void abort(ExitCode code) const;
+
+ private:
+  World() = default;
+  bool by_mpi_ = false;
+  int rank_ = 0, size_ = 1, local_rank_ = 0, local_size_ = 1;
+};
+
+}  // namespace lab

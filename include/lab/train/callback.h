@@ -1,0 +1,73 @@
+#pragma once
+// Observers of a run. They are shown const reports and may ask to stop; only the trainer changes anything.
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace lab {
+
+// Tags and what was measured: "loss/train_epoch", "loss/validate", "accuracy/validate", ...
+using Values = std::vector<std::pair<std::string, double>>;
+std::optional<double> value_of(const Values& values, const std::string& tag);
+
+struct FitReport {
+  int64_t steps_per_epoch = 0;
+  int64_t max_epochs = -1;
+  int64_t samples = 0, validation_samples = 0;
+};
+
+struct StepReport {
+  int64_t epoch = 0;  // 0-based
+  int64_t step = 0;   // 0-based, over the whole run
+  int64_t batch = 0;  // 0-based, within the epoch
+  int64_t steps_per_epoch = 0;
+  double loss = 0;  // mean over the global batch
+  double rate = 0;  // learning rate used
+};
+
+struct EpochReport {
+  int64_t epoch = 0;              // 0-based
+  int64_t step = 0;               // optimizer steps done
+  Values values;                  // all that was measured in this epoch
+  double samples_per_second = 0;  // of training, over all ranks
+};
+
+struct Signal {
+  bool stop = false;
+  std::string reason;  // said in the log when it stops
+};
+
+// Reports are the same on every rank but for times. A callback of the plan is called on every rank and must
+// decide by what is the same there; it must not communicate. What rank 0 alone records is a callback that
+// only rank 0 was given; it returns no Signal.
+class Callback {
+ public:
+  virtual ~Callback() = default;
+  virtual std::string name() const = 0;
+  virtual void fit_started(const FitReport&) {}
+  virtual void first_validation_finished(const EpochReport&) {}
+  virtual void validation_started(int64_t /*samples*/) {}
+  virtual void step_finished(const StepReport&) {}
+  virtual Signal epoch_finished(const EpochReport&) { return {}; }
+  // Saved with each checkpoint; "" for none.
+  virtual std::string state() const { return ""; }
+  virtual void restore(const std::string&) {}
+};
+
+enum class Mode { min, max };
+
+struct EarlyStopping {
+  std::string monitor = "loss/validate";
+  int64_t patience = 3;     // epochs without improvement before it stops
+  double min_delta = 1e-4;  // less than this is no improvement
+  Mode mode = Mode::min;
+};
+
+// Has state: one per run. Throws ConfigError in the first epoch when `monitor` is not measured.
+std::shared_ptr<Callback> early_stopping(EarlyStopping options);
+
+}  // namespace lab

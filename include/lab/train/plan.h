@@ -1,0 +1,83 @@
+#pragma once
+// What an experiment hands to the trainer: values that say what to train, on what, and how.
+
+#include <torch/nn/module.h>
+#include <torch/nn/pimpl.h>
+
+#include <concepts>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "lab/data/dataset.h"
+#include "lab/data/transform.h"
+#include "lab/train/callback.h"
+#include "lab/train/loss.h"
+#include "lab/train/metric.h"
+#include "lab/train/optimizer.h"
+#include "lab/train/schedule.h"
+
+namespace lab {
+
+// Any torch module with `forward(Tensor)` or `forward(const Batch&)` that returns a Tensor or Parts. A module
+// that takes one tensor gets the batch's part named `input`.
+class Model {
+ public:
+  Model() = default;
+  template <class Holder>
+  requires requires(Holder h) {
+    { h.ptr() } -> std::convertible_to<std::shared_ptr<torch::nn::Module>>;
+  }
+  Model(Holder holder, std::string input = "images") : module_(holder.ptr()) {  // NOLINT: a module is a model
+    if constexpr (requires(const Batch& b) { holder->forward(b); })
+      forward_ = [holder](const Batch& batch) mutable { return Parts(holder->forward(batch)); };
+    else
+      forward_ = [holder, input = std::move(input)](const Batch& batch) mutable {
+        return Parts(holder->forward(batch[input]));
+      };
+  }
+  explicit operator bool() const { return module_ != nullptr; }
+  torch::nn::Module& module() const { return *module_; }
+  Parts forward(const Batch& batch) const { return forward_(batch); }
+
+ private:
+  std::shared_ptr<torch::nn::Module> module_;
+  std::function<Parts(const Batch&)> forward_;
+};
+
+struct DataPlan {
+  Dataset dataset;
+  Transforms transforms;
+  bool shuffle = false;
+};
+
+struct TrainPlan {
+  Model model;
+  Loss loss;
+  OptimizerPlan optimizer;
+  Schedule schedule;
+  DataPlan train;
+  DataPlan validate;            // empty dataset: no validation
+  int64_t batch_size = 0;       // global: samples per optimizer step, over all ranks
+  std::vector<Metric> metrics;  // of both stages
+  std::string monitor;          // what "best" means, as "loss/validate"; empty: no best
+  Mode monitor_mode = Mode::min;
+  std::vector<std::shared_ptr<Callback>> callbacks;
+};
+
+// One row per sample, in dataset order, each index once.
+struct InferPlan {
+  Model model;
+  std::string weights;  // a file
+  DataPlan data;
+  std::vector<std::string> columns = {"prediction"};    // behind the column "index"
+  std::function<at::Tensor(const Parts& output)> rows;  // (n) or (n, columns) numbers for n samples
+  std::optional<Metric> metric;                         // printed at the end if the data has its target
+  std::string metric_needs;                             // that target's part
+  std::string output = "results.csv";
+};
+
+}  // namespace lab

@@ -1,0 +1,51 @@
+#pragma once
+// Sums gradients over micro-batches and ranks while backward still runs.
+
+#include <memory>
+
+#include "lab/comm/communicator.h"
+#include "lab/train/flat.h"
+#include "lab/train/loss.h"
+#include "lab/train/step_plan.h"
+
+namespace lab {
+
+// What a step's reduction leaves behind, the same on every rank.
+struct StepSums {
+  at::Tensor gradients;  // 1-D, as long as the flat parameters: sums, not yet divided by the weight
+  at::Tensor weight;     // scalar, at least a tiny positive number
+  double loss_sum = 0, loss_weight = 0;
+  bool finite = true;  // all gradients, the loss and the weight
+};
+
+// Owns where gradients live. Per step: arm() for each micro-batch, then that micro-batch's backward, then
+// finish(). Hooks on the parameters take each gradient as backward makes it, and in the last micro-batch hand
+// each bucket to the communicator's lane as soon as it and all before it are whole: in one fixed order on all
+// ranks. A parameter without gradient counts as zeros and is named once in unused(). Every rank must call the
+// same arm(last) and finish(); between the last arm() and the end of finish() nobody else may use the
+// communicator. Not copyable; one thread.
+class GradientReducer {
+ public:
+  struct Options {
+    Numerics numerics;
+    double bucket_cap_mb = 25;
+  };
+  GradientReducer(Communicator& comm, FlatParameters& parameters, const Options& options);
+  ~GradientReducer();
+  GradientReducer(const GradientReducer&) = delete;
+  GradientReducer& operator=(const GradientReducer&) = delete;
+
+  // Call after the loss is known and before its backward. An empty micro-batch is armed with an undefined sum
+  // and has no backward. `last`: it is this rank's last one of the step.
+  void arm(const MicroBatch& micro_batch, const WeightedSum& loss, bool last);
+  StepSums finish();
+
+  int64_t buckets() const;
+  const std::vector<std::string>& unused() const;  // parameters that got no gradient in the first step
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace lab

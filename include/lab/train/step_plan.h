@@ -1,0 +1,56 @@
+#pragma once
+// A step is a list of micro-batches at fixed positions of the global batch; an evaluation is a list of fixed
+// chunks. Pure functions of (samples, global batch, numerics, rank, size): sharding is arithmetic.
+
+#include <cstdint>
+#include <vector>
+
+#include "lab/core/range.h"
+
+namespace lab {
+
+// How the gradients of a step are summed. Ordinary: one leaf per rank, added by the backend in its order.
+// Canonical: `leaves` virtual shards, added in one fixed binary tree (comm/tree.h).
+struct Numerics {
+  bool canonical = false;
+  int64_t leaves = 8;  // canonical only; a power of two
+};
+
+// Where a micro-batch's gradients go on this rank's stack of partial sums: they are added to `merges` of the
+// topmost `depth` entries, from the top down, or with merges 0 pushed as a new one.
+struct Placement {
+  int depth = 0;
+  int merges = 0;
+  bool operator==(const Placement&) const = default;
+};
+
+struct MicroBatch {
+  Range positions;  // in the epoch's order; may be empty
+  int64_t leaf =
+      0;  // which virtual shard (canonical) or rank (ordinary) it is: keys dropout and BatchNorm buffers
+  Placement placement;
+  bool operator==(const MicroBatch&) const = default;
+};
+
+int64_t steps_per_epoch(int64_t samples, int64_t global_batch);  // the last one may be smaller
+
+// The micro-batches of one rank in this step of an epoch, in order. Never empty: a rank without samples has a
+// micro-batch without positions, because it still takes part in the sum.
+std::vector<MicroBatch> micro_batches(const Numerics& numerics, int64_t samples, int64_t global_batch,
+                                      int64_t step, int rank, int ranks);
+
+// Leaves that this rank computes.
+Range leaves_of(const Numerics& numerics, int rank, int ranks);
+int64_t leaf_count(const Numerics& numerics, int ranks);
+
+// How many partial sums this rank is left with after all its micro-batches.
+int partial_sums(const Numerics& numerics, int rank, int ranks);
+
+// Evaluation: fixed chunks whatever the rank count, so that each sample is computed among the same
+// neighbours.
+inline constexpr int64_t chunk_positions = 64;
+int64_t chunk_count(int64_t samples);
+Range chunk(int64_t samples, int64_t index);
+Range chunks_of(int64_t samples, int rank, int ranks);
+
+}  // namespace lab

@@ -1,0 +1,51 @@
+#pragma once
+// The training loop.
+
+#include <memory>
+#include <string>
+
+#include "lab/comm/communicator.h"
+#include "lab/core/log.h"
+#include "lab/data/source.h"
+#include "lab/train/checkpoint.h"
+#include "lab/train/options.h"
+#include "lab/train/plan.h"
+
+namespace lab {
+
+// What the program around the trainer provides on this rank. Referenced objects must outlive the trainer.
+struct TrainerContext {
+  Communicator& comm;
+  Log log;
+  std::shared_ptr<const Source> train;
+  std::shared_ptr<const Source> validate;  // null: no validation
+  CheckpointSink& checkpoints;
+  std::vector<std::shared_ptr<Callback>> recorders;  // rank 0's records and progress; empty elsewhere
+};
+
+struct FitResult {
+  int64_t epochs = 0, steps = 0;  // done
+  std::string stopped_by;         // a callback's reason; empty when it ran to its end
+  Values values;                  // of the last epoch
+};
+
+// Validates once, then trains to the end of the plan. Every rank makes one from the same plan and options and
+// calls fit() once; the results are the same on all. One thread, beside the reader's and the communicator's
+// lane.
+class Trainer {
+ public:
+  // Moves the model's parameters into flat storage and gives every rank rank 0's weights and buffers. Throws
+  // ConfigError for a plan and options that do not fit together. Collective.
+  Trainer(TrainPlan plan, TrainerOptions options, TrainerContext context);
+  ~Trainer();
+
+  // Throws DataError before the update when a gradient or the loss is not finite: what, in which step and
+  // samples.
+  FitResult fit();
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace lab

@@ -1,0 +1,35 @@
+#include "lab/train/parts.h"
+
+#include "lab/core/error.h"
+
+namespace lab {
+namespace {
+
+std::string names_of(const Parts& parts) {
+  std::vector<std::string> names;
+  for (const auto& [name, tensor] : parts.entries()) names.push_back(quoted(name));
+  return join(names);
+}
+
+}  // namespace
+
+bool Parts::has(std::string_view name) const {
+  for (const auto& entry : entries_)
+    if (entry.first == name) return true;
+  return false;
+}
+
+const at::Tensor& Parts::operator[](std::string_view name) const {
+  for (const auto& [known, tensor] : entries_)
+    if (known == name) return tensor;
+  throw ConfigError("the experiment asks for the part ", quoted(name), ", but there are: ", names_of(*this));
+}
+
+const at::Tensor& Parts::only() const {
+  if (entries_.size() != 1)
+    throw ConfigError("one tensor is wanted where there are ", entries_.size(), " parts: ", names_of(*this),
+                      "; name one");
+  return entries_.front().second;
+}
+
+}  // namespace lab

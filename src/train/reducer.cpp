@@ -1,0 +1,200 @@
+#include "lab/train/reducer.h"
+
+#include <torch/csrc/autograd/function_hook.h>
+#include <torch/csrc/autograd/variable.h>
+#include <torch/types.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "lab/comm/tree.h"
+#include "lab/core/error.h"
+#include "lab/train/buckets.h"
+#include "lab/train/tensor_buffer.h"
+
+namespace lab {
+namespace {
+
+constexpr int64_t first_bucket_bytes = 1 << 20;
+constexpr int64_t loss_slots = 2;  // its sum and its weight, behind the last gradient
+
+// Adds one leaf's tensor to the stack of partial sums, entry by entry from the top; undefined counts as
+// zeros.
+void place(const Placement& where, std::vector<at::Tensor>& stack, const at::Tensor& leaf) {
+  const auto top = static_cast<size_t>(where.depth);
+  if (where.merges == 0) {
+    if (leaf.defined())
+      stack[top].copy_(leaf);
+    else
+      stack[top].zero_();
+    return;
+  }
+  if (leaf.defined())
+    stack[top - 1].add_(leaf);
+  else
+    stack[top - 1].add_(0.0);  // makes -0 a +0, as adding a sent zero would
+  for (size_t k = 2; k <= static_cast<size_t>(where.merges); ++k) stack[top - k].add_(stack[top - k + 1]);
+}
+
+}  // namespace
+
+struct GradientReducer::State {
+  Communicator& comm;
+  FlatParameters& parameters;
+  Numerics numerics;
+  std::vector<at::Tensor> stack;                    // partial sums; flat gradients plus the loss slots
+  std::vector<std::vector<at::Tensor>> slot_views;  // per slot: its place in each partial sum
+  std::vector<at::Tensor> loss_views;
+  std::vector<Bucket> buckets;
+  std::vector<size_t> bucket_of;   // per slot
+  int partials = 1;                // entries of the stack that are left at the end of a step
+  std::vector<std::byte> scratch;  // of the tree sum; used by the lane alone
+
+  MicroBatch now;
+  bool last = false, open = false;
+  std::vector<char> arrived;     // per slot, in this micro-batch
+  std::vector<int64_t> missing;  // per bucket: slots not arrived in the last micro-batch
+  size_t next_bucket = 0;
+  std::vector<Ticket> tickets;
+  bool first_step = true;
+  std::vector<std::string> unused;
+
+  State(Communicator& c, FlatParameters& p, const Options& options)
+      : comm(c), parameters(p), numerics(options.numerics) {
+    const int64_t total = p.size() + 64 / p.values().element_size();
+    int depth = 0;
+    for (const auto& mb : micro_batches(numerics, 0, 1, 0, c.rank(), c.size()))
+      depth = std::max(depth, mb.placement.depth + (mb.placement.merges == 0));
+    for (int i = 0; i < depth; ++i) stack.push_back(torch::zeros({total}, p.values().options()));
+    partials = partial_sums(numerics, c.rank(), c.size());
+    std::vector<Range> ranges;
+    for (const auto& slot : p.slots()) {
+      ranges.push_back(slot.elements);
+      std::vector<at::Tensor> views;
+      for (const auto& flat : stack) views.push_back(FlatParameters::view(flat, slot));
+      slot_views.push_back(std::move(views));
+    }
+    for (const auto& flat : stack) loss_views.push_back(flat.narrow(0, p.size(), loss_slots));
+    const auto cap = static_cast<int64_t>(options.bucket_cap_mb * (1 << 20));
+    buckets = plan_buckets(ranges, total, p.values().element_size(), std::min(cap, first_bucket_bytes), cap);
+    for (size_t b = 0; b < buckets.size(); ++b)
+      bucket_of.insert(bucket_of.end(), static_cast<size_t>(buckets[b].slots.count), b);
+    arrived.assign(ranges.size(), 0);
+  }
+
+  // Backward made this slot's gradient: take it, so that the parameter has none when the next backward starts
+  // and autograd can hand over its tensor without a copy.
+  void take(size_t slot, const at::Tensor& parameter) {
+    const torch::NoGradGuard no_grad;
+    at::Tensor gradient = parameter.grad();
+    parameter.mutable_grad().reset();
+    put(slot, gradient);
+  }
+
+  void put(size_t slot, const at::Tensor& gradient) {
+    place(now.placement, slot_views[slot], gradient);
+    arrived[slot] = 1;
+    if (!last) return;
+    missing[bucket_of[slot]] -= 1;
+    launch_whole_buckets();
+  }
+
+  void launch_whole_buckets() {
+    for (; next_bucket < buckets.size() && missing[next_bucket] == 0; ++next_bucket) {
+      const Range elements = buckets[next_bucket].elements;
+      tickets.push_back(comm.submit([this, elements] { reduce(elements); }));
+    }
+  }
+
+  void reduce(Range elements) {
+    std::vector<Buffer> parts;
+    for (int i = 0; i < partials; ++i)
+      parts.push_back(as_buffer(stack[static_cast<size_t>(i)]).slice(elements.first, elements.count));
+    if (numerics.canonical)
+      tree_all_reduce(comm, numerics.leaves, parts, scratch);
+    else
+      comm.all_reduce(parts.front(), ReduceOp::sum);
+  }
+
+  // Ends the micro-batch under way: what did not arrive has no gradient.
+  void close_micro_batch() {
+    const torch::NoGradGuard no_grad;
+    for (size_t slot = 0; slot < arrived.size(); ++slot) {
+      if (arrived[slot]) continue;
+      if (first_step && now.positions.count > 0) unused.push_back(parameters.slots()[slot].name);
+      put(slot, {});
+    }
+    open = false;
+  }
+};
+
+namespace {
+
+// Calls the reducer as soon as a parameter's gradient is whole.
+class GradientHook final : public torch::autograd::PostAccumulateGradHook {
+ public:
+  explicit GradientHook(std::function<void(const at::Tensor&)> take) : take_(std::move(take)) {}
+  void operator()(const torch::autograd::Variable& parameter) override { take_(parameter); }
+
+ private:
+  std::function<void(const at::Tensor&)> take_;
+};
+
+}  // namespace
+
+GradientReducer::GradientReducer(Communicator& comm, FlatParameters& parameters, const Options& options)
+    : state_(std::make_unique<State>(comm, parameters, options)) {
+  for (size_t slot = 0; slot < parameters.slots().size(); ++slot)
+    torch::autograd::impl::set_post_acc_grad_hooks(
+        parameters.slots()[slot].parameter,
+        std::make_unique<GradientHook>([s = state_.get(), slot](const at::Tensor& p) { s->take(slot, p); }));
+}
+
+GradientReducer::~GradientReducer() {
+  for (const auto& slot : state_->parameters.slots())
+    torch::autograd::impl::set_post_acc_grad_hooks(slot.parameter, nullptr);
+}
+
+void GradientReducer::arm(const MicroBatch& micro_batch, const WeightedSum& loss, bool last) {
+  State& s = *state_;
+  if (s.open) s.close_micro_batch();
+  const torch::NoGradGuard no_grad;
+  s.now = micro_batch;
+  s.last = last;
+  s.open = true;
+  std::fill(s.arrived.begin(), s.arrived.end(), 0);
+  const auto type = s.stack.front().scalar_type();
+  place(micro_batch.placement, s.loss_views,
+        loss.sum.defined() ? torch::stack({loss.sum.detach().to(type), loss.weight.detach().to(type)})
+                           : at::Tensor());
+  if (!last) return;
+  s.next_bucket = 0;
+  s.missing.clear();
+  for (const auto& bucket : s.buckets) s.missing.push_back(bucket.slots.count);
+}
+
+StepSums GradientReducer::finish() {
+  State& s = *state_;
+  if (!s.open || !s.last) throw Bug("finish() without a last arm() before it");
+  s.close_micro_batch();
+  for (const auto& ticket : s.tickets) ticket.wait();
+  s.tickets.clear();
+  s.first_step = false;
+  const torch::NoGradGuard no_grad;
+  StepSums sums;
+  sums.gradients = s.stack.front().narrow(0, 0, s.parameters.size());
+  const at::Tensor loss = s.loss_views.front();
+  sums.loss_sum = loss[0].item<double>();
+  sums.loss_weight = loss[1].item<double>();
+  sums.weight = loss[1].to(torch::kFloat32).clamp_min(1e-30);
+  // A sum is finite unless an element is not, or it overflows itself: only then look at each element.
+  sums.finite =
+      std::isfinite(sums.loss_sum) && std::isfinite(sums.loss_weight) &&
+      (std::isfinite(sums.gradients.sum().item<double>()) || sums.gradients.isfinite().all().item<bool>());
+  return sums;
+}
+
+int64_t GradientReducer::buckets() const { return static_cast<int64_t>(state_->buckets.size()); }
+const std::vector<std::string>& GradientReducer::unused() const { return state_->unused; }
+
+}  // namespace lab
