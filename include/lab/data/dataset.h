@@ -19,13 +19,17 @@ class Dataset {
 
   const std::string& path() const { return path_; }
   const std::vector<std::string>& fields() const { return fields_; }
+  // Also this field where the file has it: labels that a prediction can be judged by. Its transforms must allow for it.
+  Dataset with_optional(std::string field) const;
+  const std::vector<std::string>& optional_fields() const { return optional_; }
+
   int64_t first() const { return first_; }
   int64_t count() const { return count_; }  // -1: to the end
   bool empty() const { return path_.empty(); }
 
  private:
   std::string path_;
-  std::vector<std::string> fields_;
+  std::vector<std::string> fields_, optional_;
   int64_t first_ = 0;
   int64_t count_ = -1;
 };
