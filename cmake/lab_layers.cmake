@@ -1,25 +1,4 @@
-# How a layer and a program are declared, and what all of them are built with.
-
-# ccache looks past a precompiled header only when it is told that nothing depends on its time stamps and macros.
-find_program(CCACHE ccache)
-if(CCACHE)
-  set(CMAKE_CXX_COMPILER_LAUNCHER ${CMAKE_COMMAND} -E env CCACHE_SLOPPINESS=pch_defines,time_macros
-    CCACHE_BASEDIR=${CMAKE_SOURCE_DIR} ${CCACHE})
-  add_compile_options(-fpch-preprocess)
-endif()
-# Only what a program calls is loaded with it: start-up counts.
-add_link_options(-Wl,--as-needed)
-
-add_library(lab_flags INTERFACE)
-target_compile_options(lab_flags INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wnon-virtual-dtor
-  -Woverloaded-virtual -Werror -Wno-restrict) # g++ 12 finds overlaps in std::string's operator+ that are not there
-if(LAB_SANITIZE)
-  set(sanitizers -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer)
-elseif(LAB_THREAD_SANITIZE)
-  set(sanitizers -fsanitize=thread -fno-omit-frame-pointer)
-endif()
-target_compile_options(lab_flags INTERFACE ${sanitizers})
-target_link_options(lab_flags INTERFACE ${sanitizers})
+# How a layer and a program are declared.
 
 # Sets `result` to the targets of the named layers, or to NOTFOUND when one of them is not part of this build.
 function(lab_find_layers result)
@@ -79,15 +58,4 @@ function(lab_program name)
     lab_precompile(${name})
   endif()
   set_property(GLOBAL APPEND PROPERTY LAB_PROGRAMS ${name})
-endfunction()
-
-# torch's headers take most of a compilation: they are parsed once, here, for all targets.
-if(TARGET lab_torch)
-  file(CONFIGURE OUTPUT ${CMAKE_BINARY_DIR}/precompiled.cpp CONTENT "")
-  add_library(lab_precompiled OBJECT ${CMAKE_BINARY_DIR}/precompiled.cpp)
-  target_link_libraries(lab_precompiled PRIVATE lab_torch Threads::Threads lab_flags)
-  target_precompile_headers(lab_precompiled PRIVATE <torch/nn.h>)
-endif()
-function(lab_precompile target)
-  target_precompile_headers(${target} REUSE_FROM lab_precompiled)
 endfunction()

@@ -1,0 +1,49 @@
+# What all targets are built with: compiler cache, jobs at a time, warnings, sanitizers, torch's headers precompiled.
+
+# ccache looks past a precompiled header only when it is told that nothing depends on its time stamps and macros.
+find_program(CCACHE ccache)
+if(CCACHE)
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${CMAKE_COMMAND} -E env CCACHE_SLOPPINESS=pch_defines,time_macros
+    CCACHE_BASEDIR=${CMAKE_SOURCE_DIR} ${CCACHE})
+  add_compile_options(-fpch-preprocess)
+endif()
+
+# With torch's headers a compilation takes up to 2 GB: fewer at a time where memory is short.
+cmake_host_system_information(RESULT cores QUERY NUMBER_OF_LOGICAL_CORES)
+cmake_host_system_information(RESULT memory QUERY TOTAL_PHYSICAL_MEMORY) # MiB
+math(EXPR jobs "${memory} / 2048")
+if(jobs GREATER cores)
+  set(jobs ${cores})
+elseif(jobs LESS 1)
+  set(jobs 1)
+endif()
+set_property(GLOBAL PROPERTY JOB_POOLS compile=${jobs})
+set(CMAKE_JOB_POOL_COMPILE compile)
+
+# Only what a program calls is loaded with it: start-up counts.
+add_link_options(-Wl,--as-needed)
+
+add_library(lab_flags INTERFACE)
+target_compile_options(lab_flags INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wnon-virtual-dtor
+  -Woverloaded-virtual -Werror -Wno-restrict) # g++ 12 finds overlaps in std::string's operator+ that are not there
+if(LAB_SANITIZE)
+  set(sanitizers -fsanitize=address,undefined -fno-sanitize-recover=all)
+elseif(LAB_THREAD_SANITIZE)
+  set(sanitizers -fsanitize=thread)
+endif()
+if(sanitizers) # they hide from the compiler what is initialized
+  list(APPEND sanitizers -fno-omit-frame-pointer -Wno-maybe-uninitialized)
+endif()
+target_compile_options(lab_flags INTERFACE ${sanitizers})
+target_link_options(lab_flags INTERFACE ${sanitizers})
+
+# torch's headers take most of a compilation: they are parsed once, here, for all targets.
+if(TARGET lab_torch)
+  file(CONFIGURE OUTPUT ${CMAKE_BINARY_DIR}/precompiled.cpp CONTENT "")
+  add_library(lab_precompiled OBJECT ${CMAKE_BINARY_DIR}/precompiled.cpp)
+  target_link_libraries(lab_precompiled PRIVATE lab_torch Threads::Threads lab_flags)
+  target_precompile_headers(lab_precompiled PRIVATE <torch/nn.h>)
+endif()
+function(lab_precompile target)
+  target_precompile_headers(${target} REUSE_FROM lab_precompiled)
+endfunction()
