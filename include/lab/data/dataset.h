@@ -14,12 +14,13 @@ class Dataset {
   Dataset() = default;
   Dataset(std::string path, std::vector<std::string> fields);
 
-  Dataset take(int64_t count) const;   // the first `count` samples of this one
-  Dataset drop(int64_t count) const;   // all but the first `count`
+  Dataset take(int64_t count) const;  // the first `count` samples of this one
+  Dataset drop(int64_t count) const;  // all but the first `count`
 
   const std::string& path() const { return path_; }
   const std::vector<std::string>& fields() const { return fields_; }
-  // Also this field where the file has it: labels that a prediction can be judged by. Its transforms must allow for it.
+  // Also this field where the file has it: labels that a prediction can be judged by. Its transforms must
+  // allow for it.
   Dataset with_optional(std::string field) const;
   const std::vector<std::string>& optional_fields() const { return optional_; }
 

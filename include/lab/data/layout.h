@@ -1,6 +1,7 @@
 #pragma once
-// Where the samples of an HDF5 file lie. Read once, by a helper process on rank 0 (a hostile file may crash the HDF5
-// library, not the job), sent to all ranks as text; from then on only bytes at known offsets are read.
+// Where the samples of an HDF5 file lie. Read once, by a helper process on rank 0 (a hostile file may crash
+// the HDF5 library, not the job), sent to all ranks as text; from then on only bytes at known offsets are
+// read.
 
 #include <cstdint>
 #include <map>
@@ -26,25 +27,27 @@ struct FieldLayout {
   uint64_t offset = 0;               // contiguous: where the data starts
   std::vector<int64_t> chunk_shape;  // empty: contiguous
   std::vector<Filter> filters;       // in the order in which they were applied on writing
-  std::vector<Chunk> chunks;         // row-major over the grid of chunks; bytes 0: never written, reads as zeros
+  std::vector<Chunk> chunks;  // row-major over the grid of chunks; bytes 0: never written, reads as zeros
   int64_t samples() const { return shape.empty() ? 0 : shape.front(); }
 };
 
 struct FileLayout {
   std::string path;
   uint64_t file_bytes = 0;
-  std::vector<FieldLayout> fields;   // all datasets of the root group that can be read
+  std::vector<FieldLayout> fields;                          // all datasets of the root group that can be read
   const FieldLayout& field(const std::string& name) const;  // throws DataError naming the fields there are
 };
 
 std::string to_text(const FileLayout&);           // JSON
-FileLayout layout_from_text(const std::string&);  // throws DataError
+FileLayout layout_from_text(const std::string&);  // throws DataError; what it returns is safe to read by
 
-// Reads the layout in this process, with the HDF5 library. Throws InputNotFound, DataError (not an HDF5 file,
-// truncated, something refused by name: which, and what to do).
+// Reads the layout in this process, with the HDF5 library, which wants one thread at a time. Throws
+// InputNotFound, IoError, DataError (not an HDF5 file, truncated, something refused by name: which, and what
+// to do).
 FileLayout read_layout(const std::string& path);
 
-// The same by running `lab_data layout PATH` from the folder of this program; a crash there is a DataError here.
-FileLayout read_layout_in_helper(const std::string& path);
+// The same by running `lab_data layout PATH`; a crash there is a DataError here. `helper` is that program;
+// when it is empty, lab_data in the folder of this program. Throws Unavailable when it is not there.
+FileLayout read_layout_in_helper(const std::string& path, const std::string& helper = "");
 
 }  // namespace lab

@@ -27,27 +27,27 @@ struct HostBatch {
     std::shared_ptr<std::byte> bytes;  // may be kept after the batch is gone
   };
   BatchRequest request;
-  std::vector<int64_t> ids;            // file index of each sample
-  std::vector<Part> parts;             // of a batch with count 0: the parts, with zero rows
+  std::vector<int64_t> ids;  // file index of each sample
+  std::vector<Part> parts;   // of a batch with count 0: the parts, with zero rows
 };
 
 struct ReaderOptions {
   uint64_t seed = 0;
   bool shuffle = false;
   DType precision = DType::f32;
-  int depth = 2;                       // batches made ahead
+  int depth = 2;  // batches made ahead
 };
 
-// Owns its thread; `next()` is for one consumer. An error while reading is thrown by the `next()` that would have
-// returned that batch. Never communicates. Destroying it stops the thread at once.
+// Owns its thread; `next()` is for one consumer. An error while reading is thrown by the `next()` that would
+// have returned that batch. Never communicates. Destroying it stops the thread at once.
 class Reader {
  public:
   // `plan` is called on the reader's thread, in order, and says what comes next; nullopt: the end.
   Reader(std::shared_ptr<const Source> source, Transforms transforms, ReaderOptions options,
          std::function<std::optional<BatchRequest>()> plan);
   ~Reader();
-  std::optional<HostBatch> next();     // nullopt after the end
-  double waited_seconds() const;       // time spent inside next() so far
+  std::optional<HostBatch> next();  // nullopt after the end
+  double waited_seconds() const;    // time spent inside next() so far
 
  private:
   struct State;

@@ -19,14 +19,18 @@ struct Part {
   std::vector<std::byte> bytes;  // keeps its capacity from sample to sample
   int64_t elements() const;
   template <class T>
-  T* data() { return reinterpret_cast<T*>(bytes.data()); }
+  T* data() {
+    return reinterpret_cast<T*>(bytes.data());
+  }
   template <class T>
-  const T* data() const { return reinterpret_cast<const T*>(bytes.data()); }
+  const T* data() const {
+    return reinterpret_cast<const T*>(bytes.data());
+  }
 };
 
 struct Sample {
-  int64_t id = 0;                      // its index in the file's fields
-  DType precision = DType::f32;        // what transforms that make floats make: f32 or f64
+  int64_t id = 0;                // its index in the file's fields
+  DType precision = DType::f32;  // what transforms that make floats make: f32 or f64
   std::vector<Part> parts;
   Part& operator[](std::string_view name);  // throws ConfigError naming the parts there are
 };

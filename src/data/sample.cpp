@@ -1,0 +1,24 @@
+#include "lab/data/sample.h"
+
+#include "lab/core/error.h"
+
+namespace lab {
+
+int64_t Part::elements() const {
+  int64_t product = 1;
+  for (const int64_t extent : shape) product *= extent;
+  return product;
+}
+
+Part& Sample::operator[](std::string_view name) {
+  std::vector<std::string> names;
+  for (Part& part : parts) {
+    if (part.name == name) return part;
+    names.push_back(part.name);
+  }
+  const std::string near = nearest_name(name, names);
+  throw ConfigError("a sample has no part '", name, "'",
+                    near.empty() ? "" : text("; did you mean '", near, "'?"), "; it has ", join(names));
+}
+
+}  // namespace lab
