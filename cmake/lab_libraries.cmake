@@ -1,4 +1,4 @@
-# The libraries lab stands on, each found once. scripts/setup installs all of them.
+# The libraries lab stands on, each found once, here and by find_package(lab). scripts/setup installs all of them.
 find_package(Threads REQUIRED)
 find_package(ZLIB REQUIRED)
 find_package(HDF5 REQUIRED COMPONENTS C)
@@ -13,10 +13,10 @@ if(NOT LAB_THREAD_SANITIZE)
 endif()
 
 # MPI and HDF5 come with more than we want: C++ bindings, and compiler flags of their own.
-add_library(lab_mpi INTERFACE)
-target_include_directories(lab_mpi SYSTEM INTERFACE ${MPI_C_INCLUDE_DIRS})
+add_library(lab_mpi INTERFACE IMPORTED)
+target_include_directories(lab_mpi INTERFACE ${MPI_C_INCLUDE_DIRS})
 target_compile_definitions(lab_mpi INTERFACE OMPI_SKIP_MPICXX MPICH_SKIP_MPICXX)
 target_link_libraries(lab_mpi INTERFACE ${MPI_C_LIBRARIES})
-add_library(lab_hdf5 INTERFACE)
-target_include_directories(lab_hdf5 SYSTEM INTERFACE ${HDF5_C_INCLUDE_DIRS})
+add_library(lab_hdf5 INTERFACE IMPORTED)
+target_include_directories(lab_hdf5 INTERFACE ${HDF5_C_INCLUDE_DIRS})
 target_link_libraries(lab_hdf5 INTERFACE ${HDF5_C_LIBRARIES})

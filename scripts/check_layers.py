@@ -62,15 +62,12 @@ def check_include(path, layer, quote, target, uses):
                 return f"<{target}> belongs only into {', '.join(places)}"
         return None
     first, *rest = target.split("/")
-    whole_program = layer in ("tools", "lab.h")
     if target == "lab/lab.h":
         return None if layer in ("experiments", "tools") else f"only experiments and tools include {target}"
     if first == "lab" and len(rest) > 1:
-        allowed = set(uses) if whole_program else uses[layer]
-        if layer == "experiments":
-            allowed = {"experiments"}
+        allowed = uses.get(layer, set(uses))  # whole programs and lab.h: all
         return None if rest[0] in allowed else f"{layer} may not include {target}; it may use {', '.join(sorted(allowed))}"
-    private = first == layer and path.parts[0] == "src" and len(rest) == 1
+    private = path.parts[0] == "src" and len(rest) == 1 and (first == layer or (layer, first) == ("tools", "experiments"))
     return None if private else f'"{target}" is neither a public header (lab/LAYER/...) nor a private one of {layer}'
 
 
