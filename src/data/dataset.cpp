@@ -38,9 +38,11 @@ Dataset Dataset::drop(int64_t count) const {
 }
 
 Dataset Dataset::with_optional(std::string field) const {
-  Dataset out = *this;
-  out.optional_.push_back(std::move(field));
-  return out;
+  Dataset more = *this;
+  if (std::ranges::find(fields_, field) == fields_.end() &&
+      std::ranges::find(optional_, field) == optional_.end())
+    more.optional_.push_back(std::move(field));
+  return more;
 }
 
 Dataset hdf5(std::string path, std::vector<std::string> fields) {

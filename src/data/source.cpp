@@ -94,6 +94,9 @@ Source::Source(const Dataset& dataset, const FileLayout& layout) : state_(std::m
     throw DataError(path(), " has ", state.file.size(), " bytes, it had ", layout.file_bytes,
                     " when its layout was read; leave data files alone during a run");
   for (const std::string& name : dataset.fields()) state.fields.push_back(make_field(layout.field(name)));
+  for (const std::string& name : dataset.optional_fields())
+    if (std::ranges::find(layout.fields, name, &FieldLayout::name) != layout.fields.end())
+      state.fields.push_back(make_field(layout.field(name)));
   const FieldLayout& leader = state.fields.front().layout;
   for (const Field& field : state.fields)
     if (field.layout.samples() != leader.samples())

@@ -17,16 +17,16 @@ namespace lab {
 class Source {
  public:
   // Throws DataError when a field is missing, fields differ in their first dimension, the dataset asks for
-  // more samples than there are, or the file is shorter than its layout says; InputNotFound or IoError when
-  // it cannot be opened.
+  // no samples or more than there are, or the file is shorter than its layout says; InputNotFound or IoError
+  // when it cannot be opened.
   Source(const Dataset& dataset, const FileLayout& layout);
   ~Source();
   Source(Source&&) noexcept;
 
   int64_t size() const;                 // samples of the dataset, after take and drop
   int64_t file_index(int64_t i) const;  // of sample i: its index in the file
-  // Fills sample.id and its parts (shape, type and bytes as stored, native byte order) with sample i in [0,
-  // size()).
+  // Fills sample.id and its parts with sample i in [0, size()): shape, type and bytes as stored, in native
+  // byte order.
   void read(int64_t i, Sample& sample) const;
   // As messages name it: "data/mnist-train.h5".
   const std::string& path() const;
