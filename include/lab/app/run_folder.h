@@ -1,0 +1,72 @@
+#pragma once
+// The name of a run, its folder, and run.json in it: the truth about the run, by which other tools find it.
+
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace lab {
+
+struct RunNames {
+  std::string experiment;
+  std::string stem;  // the config's file name without .toml
+  bool dev = false;
+};
+
+// "mnist-mnist_offline", "mnist-mnist_v3", "dev_mnist-mnist_pending"; version is "offline", "v3" or
+// "pending". Throws ConfigError for an experiment or stem that is empty or has a '-' (which parts the name)
+// or a '/'.
+std::string task_name(const RunNames& names, const std::string& version);
+
+// What run.json holds, in its order. Texts that are no UTF-8 are mended, numbers that are not finite are
+// null.
+struct RunRecord {
+  struct Best {
+    std::string monitor;
+    double value = 0;
+    int64_t epoch = 0, step = 0;
+  };
+  std::string status = "running";  // or "completed", "failed", "stopped", "interrupted"
+  std::string name, task_id, parent;
+  std::string config_hash;  // checksum() of the resolved config's text
+  std::vector<std::string> argv;
+  std::string host;
+  int64_t pid = 0;
+  int64_t world_size = 1;
+  std::map<std::string, std::string> slurm;     // SLURM_JOB_ID, ...
+  std::map<std::string, std::string> versions;  // of lab, torch, openmpi, hdf5
+  std::string instruction_set;
+  std::optional<int> exit_code;  // none while it runs
+  std::string error;             // what it failed with
+  std::optional<Best> best;
+  std::string started, ended;  // utc_text()
+  int64_t epochs = 0, steps = 0;
+};
+
+// "2026-03-01T12:00:00Z"
+std::string utc_text(std::chrono::system_clock::time_point time);
+
+// The folder of one run; a value, it owns nothing. To be made on rank 0 only.
+class RunFolder {
+ public:
+  // Makes root/NAME with checkpoints/ inside, or root/NAME.2, root/NAME.3, ... where earlier runs have those
+  // names: a folder is never shared, even by runs that start at once. Throws IoError.
+  static RunFolder create(const std::string& root, const std::string& name);
+
+  const std::string& path() const { return path_; }
+  std::string name() const;                         // the last part of the path
+  std::string file(const std::string& name) const;  // path of a file in it
+  std::string checkpoints() const { return file("checkpoints"); }
+
+  // Replaces run.json: a reader sees the old one or the new one. Throws IoError.
+  void write_run_json(const RunRecord& record) const;
+
+ private:
+  explicit RunFolder(std::string path) : path_(std::move(path)) {}
+  std::string path_;
+};
+
+}  // namespace lab

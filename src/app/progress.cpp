@@ -1,0 +1,123 @@
+#include "lab/app/progress.h"
+
+#include <algorithm>
+#include <array>
+#include <cstdio>
+#include <utility>
+
+namespace lab {
+namespace {
+
+constexpr size_t bar_columns = 12, line_columns = 79;  // an 80th would wrap on some terminals
+constexpr double seconds_between_bars = 0.1;
+
+template <class... Arguments>
+std::string formatted(const char* format, Arguments... arguments) {
+  std::array<char, 64> buffer{};
+  std::snprintf(buffer.data(), buffer.size(), format, arguments...);
+  return buffer.data();
+}
+
+std::string short_number(double value) { return formatted("%.4g", value); }
+
+// 12345.6 as "12,346"
+std::string grouped(double value) {
+  std::string digits = formatted("%.0f", value);
+  for (auto at = std::ssize(digits) - 3; at > (value < 0 ? 1 : 0); at -= 3)
+    digits.insert(static_cast<size_t>(at), ",");
+  return digits;
+}
+
+// 75 seconds as "1:15", an hour more as "1:01:15".
+std::string duration(double seconds) {
+  const auto all = static_cast<int64_t>(std::clamp(seconds, 0.0, 3.6e8));
+  const auto hours = static_cast<long>(all / 3600), minutes = static_cast<long>(all / 60 % 60);
+  const auto rest = static_cast<long>(all % 60);
+  return hours > 0 ? formatted("%ld:%02ld:%02ld", hours, minutes, rest)
+                   : formatted("%ld:%02ld", minutes, rest);
+}
+
+std::string of(int64_t max) { return max < 0 ? "" : text('/', max); }
+
+// The name in so many columns at most; long ones lose their middle.
+std::string fitted(const std::string& name, size_t most) {
+  if (name.size() <= most) return name;
+  const size_t half = (most - 3) / 2;
+  return name.substr(0, half) + "..." + name.substr(name.size() - half);
+}
+
+}  // namespace
+
+std::string validation_table(const Values& values) {
+  const std::string title = "first validation";
+  constexpr size_t value_columns = 14, most = 80 - value_columns;
+  size_t columns = title.size();
+  for (const auto& [tag, value] : values) columns = std::max(columns, std::min(tag.size(), most));
+  const std::string line(columns + value_columns, '-');
+  const auto row = [&](const std::string& left, const std::string& right) {
+    return left + std::string(columns - left.size() + value_columns - right.size(), ' ') + right + '\n';
+  };
+  std::string out = row(title, "value") + line + '\n';
+  for (const auto& [tag, value] : values) out += row(fitted(tag, most), formatted("%.6g", value));
+  return out + line + '\n';
+}
+
+ProgressBar::ProgressBar(int64_t max_epochs, Clock clock)
+    : max_epochs_(max_epochs), clock_(std::move(clock)) {}
+
+std::string ProgressBar::time_left(int64_t epoch, int64_t batch, int64_t batches, double now) {
+  if (epoch != epoch_) {
+    epoch_ = epoch;
+    first_batch_ = batch;
+    first_time_ = now;
+  }
+  if (batch <= first_batch_) return "-:--";
+  const double seconds_per_batch = (now - first_time_) / static_cast<double>(batch - first_batch_);
+  return duration(seconds_per_batch * static_cast<double>(batches - batch - 1));
+}
+
+std::optional<std::string> ProgressBar::step(int64_t epoch, int64_t batch, int64_t batches, double loss,
+                                             double rate) {
+  const double now = clock_();
+  const std::string left = time_left(epoch, batch, batches, now);
+  if (now - shown_at_ < seconds_between_bars) return std::nullopt;
+  shown_at_ = now;
+  const int64_t done = batch + 1;
+  const double part = static_cast<double>(done) / static_cast<double>(std::max<int64_t>(batches, 1));
+  const auto full = static_cast<size_t>(static_cast<double>(bar_columns) * std::clamp(part, 0.0, 1.0));
+  return text("epoch ", epoch + 1, of(max_epochs_), " [", std::string(full, '='),
+              std::string(bar_columns - full, ' '), "] ", done, '/', batches, ", loss ", short_number(loss),
+              ", rate ", short_number(rate), ", ", left, " left")
+      .substr(0, line_columns);
+}
+
+Progress::Progress(Log log, bool bar, int64_t max_epochs, Clock clock)
+    : log_(std::move(log)),
+      shows_bar_(bar && log_.on_terminal()),
+      max_epochs_(max_epochs),
+      bar_(max_epochs, std::move(clock)) {}
+
+void Progress::fit_started(int64_t batches) { log_.info("Starting training with ", batches, " batches"); }
+
+void Progress::validation_started(int64_t batches) {
+  log_.info("Starting validation with ", batches, " batches");
+}
+
+void Progress::step(int64_t epoch, int64_t batch, int64_t batches, double loss, double rate) {
+  if (!shows_bar_) return;
+  if (const auto line = bar_.step(epoch, batch, batches, loss, rate)) log_.status(*line);
+}
+
+void Progress::epoch_finished(int64_t epoch, const Values& values, double samples_per_second) {
+  finished();
+  std::string line = formatted("Finished epoch %04lld", static_cast<long long>(epoch + 1)) + of(max_epochs_);
+  const char* separator = ": ";
+  for (const auto& [tag, value] : values)
+    line += text(std::exchange(separator, ", "), tag, " ", short_number(value));
+  if (samples_per_second > 0) line += text(" (", grouped(samples_per_second), " samples/s)");
+  log_.info(line);
+}
+
+void Progress::finished() { log_.status(""); }
+
+}  // namespace lab
