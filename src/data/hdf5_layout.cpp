@@ -194,7 +194,7 @@ void read_filters(hid_t creation, FieldLayout& field, const Place& place) {
                           : id == H5Z_FILTER_DEFLATE ? Filter::deflate
                                                      : Filter::fletcher32;
     if (filter == Filter::fletcher32 && id != H5Z_FILTER_FLETCHER32)
-      refuse(place, text("uses the filter ", quoted(name.data()), " (number ", id, ")"),
+      refuse(place, text("uses the filter ", quoted(std::string(name.data())), " (number ", id, ")"),
              text("use shuffle, deflate and fletcher32 only, for example: h5repack -f ", place.name,
                   ":GZIP=4 old.h5 new.h5, or compression=\"gzip\" in h5py"));
     if (std::ranges::find(field.filters, filter) != field.filters.end())
