@@ -37,26 +37,26 @@ struct Place {  // of what is being read, for messages
   throw DataError(place.text(), " cannot be read: ", reason, "; copy or fetch the file again", newer_format);
 }
 
-Hdf5Handle open_locked(const std::string& path, bool lock) {
-  const Hdf5Handle access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose);
-  H5Pset_file_locking(access, lock, true);
-  return {H5Fopen(path.c_str(), H5F_ACC_RDONLY, access), H5Fclose};
-}
-
 // With a lock where the file system has them (some shared ones fail to lock): a file that is being written is
 // refused.
 Hdf5Handle open_file(const std::string& path) {
-  Hdf5Handle file = open_locked(path, true);
+  const Hdf5Handle access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose);
+  const auto open_it = [&](bool lock) {
+    H5Pset_file_locking(access, lock, true);
+    return Hdf5Handle(H5Fopen(path.c_str(), H5F_ACC_RDONLY, access), H5Fclose);
+  };
+  const std::string unreadable = path + " cannot be read: ", again = "; copy or fetch it again";
+  Hdf5Handle file = open_it(true);
   if (file.valid()) return file;
   const std::string reason = hdf5_error();
   if (reason.find("unable to lock file") == std::string::npos)
-    throw DataError(path, " cannot be read: ", reason, "; copy or fetch it again", newer_format);
+    throw DataError(unreadable, reason, again, newer_format);
   if (reason.find(text("errno = ", EAGAIN, ",")) != std::string::npos)
     throw DataError(path, " is open for writing elsewhere (", reason,
                     "); close it there, or set HDF5_USE_FILE_LOCKING=FALSE if it is not");
-  Hdf5Handle unlocked = open_locked(path, false);
+  Hdf5Handle unlocked = open_it(false);
   if (unlocked.valid()) return unlocked;
-  throw DataError(path, " cannot be read: ", hdf5_error(), "; copy or fetch it again");
+  throw DataError(unreadable, hdf5_error(), again);
 }
 
 std::string link_name(hid_t file, hsize_t index, const std::string& path) {

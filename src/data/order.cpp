@@ -1,5 +1,6 @@
 #include "lab/data/order.h"
 
+#include <algorithm>
 #include <bit>
 
 #include "lab/core/error.h"
@@ -11,6 +12,9 @@ namespace {
 // Six rounds of a Feistel network with a good round function look random; two more leave no doubt on tiny
 // halves.
 constexpr uint64_t rounds = 8;
+// Halves of fewer bits than this have so few round functions that some orders of a few samples come up more
+// often.
+constexpr int least_half_bits = 4;
 
 // Entry `index` of the SplitMix64 sequence of `key` (Steele, Lea and Flood, "Fast splittable pseudorandom
 // number generators", 2014).
@@ -38,10 +42,10 @@ uint64_t feistel(uint64_t key, int half_bits, uint64_t value) {
 int64_t shuffled(uint64_t seed, uint64_t epoch, int64_t n, int64_t position) {
   if (position < 0 || position >= n) throw Bug("position ", position, " in an order of ", n, " samples");
   const auto size = static_cast<uint64_t>(n);
-  const int half_bits = (static_cast<int>(std::bit_width(size - 1)) + 1) / 2;
+  const int half_bits = std::max(least_half_bits, (static_cast<int>(std::bit_width(size - 1)) + 1) / 2);
   const uint64_t key = random_key(seed, Purpose::order, epoch, size);
-  // The network permutes a power of four, less than four times n; walking along the cycle of `position` until
-  // it is back below n makes a permutation of [0, n) of it.
+  // The network permutes a power of four, for all but tiny sets less than four times n; walking along the
+  // cycle of `position` until it is back below n makes a permutation of [0, n) of it.
   uint64_t value = static_cast<uint64_t>(position);
   do value = feistel(key, half_bits, value);
   while (value >= size);

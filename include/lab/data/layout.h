@@ -20,14 +20,14 @@ struct Chunk {
 enum class Filter { shuffle, deflate, fletcher32 };
 
 struct FieldLayout {
-  std::string name;
+  std::string name = {};
   DType type = DType::u8;
   bool big_endian = false;
-  std::vector<int64_t> shape;        // first dimension: samples
-  uint64_t offset = 0;               // contiguous: where the data starts
-  std::vector<int64_t> chunk_shape;  // empty: contiguous
-  std::vector<Filter> filters;       // in the order in which they were applied on writing
-  std::vector<Chunk> chunks;  // row-major over the grid of chunks; bytes 0: never written, reads as zeros
+  std::vector<int64_t> shape = {};        // first dimension: samples
+  uint64_t offset = 0;                    // contiguous: where the data starts
+  std::vector<int64_t> chunk_shape = {};  // empty: contiguous
+  std::vector<Filter> filters = {};       // in the order in which they were applied on writing
+  std::vector<Chunk> chunks = {};         // row-major over their grid; bytes 0: never written, reads as zeros
   int64_t samples() const { return shape.empty() ? 0 : shape.front(); }
 };
 
