@@ -43,7 +43,7 @@ std::string of(int64_t max) { return max < 0 ? "" : text('/', max); }
 std::string fitted(const std::string& name, size_t most) {
   if (name.size() <= most) return name;
   const size_t half = (most - 3) / 2;
-  return name.substr(0, half) + "..." + name.substr(name.size() - half);
+  return text(name.substr(0, half), "...", name.substr(name.size() - half));
 }
 
 }  // namespace

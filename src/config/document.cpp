@@ -148,7 +148,7 @@ void refuse_way_through_value(const Table& root, const std::vector<std::string>&
   const Table* at = &root;
   std::string path;
   for (size_t i = 0; i + 1 < parts.size(); ++i) {
-    path += (i ? "." : "") + toml_key(parts[i]);
+    path += text(i ? "." : "", toml_key(parts[i]));
     const Table::Entry* entry = at->find(parts[i]);
     if (!entry) return;
     at = std::get_if<Table>(&entry->value.data);

@@ -13,6 +13,7 @@
 
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <climits>
 #include <filesystem>
 
@@ -22,7 +23,16 @@ extern char** environ;
 
 namespace lab {
 
+namespace {
+std::chrono::steady_clock::time_point started;
+}
+
+double seconds_since_start() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
+}
+
 void start_process() {
+  started = std::chrono::steady_clock::now();
   mallopt(M_MMAP_MAX, 0);
   mallopt(M_TRIM_THRESHOLD, INT_MAX);
   const pid_t parent = getppid();

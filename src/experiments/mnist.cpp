@@ -1,5 +1,5 @@
-// Handwritten digits. model = "cnn" is a small convolutional network; model = "toy" is the demo network of torch-lab,
-// kept as it was: its last ReLU keeps logits at zero or above, so its loss cannot fall below 0.62.
+// Handwritten digits. model = "cnn" is a small convolutional network; model = "toy" is the demo network of
+// torch-lab, kept as it was: its last ReLU keeps logits at zero or above, so its loss cannot fall below 0.62.
 
 #include "experiments/registry.h"
 #include "lab/lab.h"
@@ -34,8 +34,10 @@ struct MnistConfig {
     f("model", &C::model, lab::one_of({"cnn", "toy"}), "which network");
     f("train_samples", &C::train_samples, lab::at_least(1), "the first so many train, the rest validate");
     f("n_features", &C::n_features, lab::between(1, 4096), "channels of the first convolution");
-    f("dropout", &C::dropout, lab::at_least(0), lab::below(1), "share of the cnn's hidden units dropped in training");
-    f("shift", &C::shift, lab::between(0, 14), "training images move by up to so many pixels along each axis");
+    f("dropout", &C::dropout, lab::at_least(0), lab::below(1),
+      "share of the cnn's hidden units dropped in training");
+    f("shift", &C::shift, lab::between(0, 14),
+      "training images move by up to so many pixels along each axis");
     f("flip", &C::flip, lab::between(0, 1), "probability that a training image is turned upside down");
     f("batch_size", &C::batch_size, lab::at_least(1), "global: samples per step over all ranks");
     f("optimizer", &C::optimizer, lab::one_of({"adamw", "sgd"}), "how parameters are updated");
@@ -44,10 +46,12 @@ struct MnistConfig {
     f("weight_decay", &C::weight_decay, lab::at_least(0), "pull of the weights towards zero");
     f("schedule", &C::schedule, lab::one_of({"cosine", "multi_step"}), "how the learning rate goes down");
     f("warmup", &C::warmup, lab::between(0, 1), "cosine: share of all steps in which the rate rises");
-    f("milestones", &C::milestones, lab::at_least(0), "multi_step: epochs at which the rate is multiplied by gamma");
+    f("milestones", &C::milestones, lab::at_least(0),
+      "multi_step: epochs at which the rate is multiplied by gamma");
     f("gamma", &C::gamma, lab::above(0), "multi_step: factor at each milestone");
     f("monitor", &C::monitor, "what the best checkpoint and early stopping watch; the smaller the better");
-    f("patience", &C::patience, lab::at_least(0), "epochs without improvement before training stops; 0: never");
+    f("patience", &C::patience, lab::at_least(0),
+      "epochs without improvement before training stops; 0: never");
   }
 };
 
@@ -95,7 +99,8 @@ lab::Model model(const MnistConfig& c) {
 }
 
 lab::OptimizerPlan optimizer(const MnistConfig& c) {
-  if (c.optimizer == "sgd") return lab::SGD{.lr = c.learning_rate, .momentum = c.momentum, .weight_decay = c.weight_decay};
+  if (c.optimizer == "sgd")
+    return lab::SGD{.lr = c.learning_rate, .momentum = c.momentum, .weight_decay = c.weight_decay};
   return lab::AdamW{.lr = c.learning_rate, .weight_decay = c.weight_decay};
 }
 
@@ -117,24 +122,28 @@ lab::TrainPlan train(const MnistConfig& c) {
       .model = model(c),
       .loss = c.model == "toy" ? lab::bce_with_logits() : lab::cross_entropy(),
       .optimizer = optimizer(c),
-      .schedule = c.schedule == "cosine" ? lab::warmup_cosine(c.warmup) : lab::multi_step(c.milestones, c.gamma),
+      .schedule =
+          c.schedule == "cosine" ? lab::warmup_cosine(c.warmup) : lab::multi_step(c.milestones, c.gamma),
       .train = {.dataset = digits.take(c.train_samples), .transforms = transforms(c, true), .shuffle = true},
       .validate = {.dataset = digits.drop(c.train_samples), .transforms = transforms(c, false)},
       .batch_size = c.batch_size,
       .metrics = {lab::accuracy()},
       .monitor = c.monitor,
   };
-  if (c.patience > 0) plan.callbacks.push_back(lab::early_stopping({.monitor = c.monitor, .patience = c.patience}));
+  if (c.patience > 0)
+    plan.callbacks.push_back(lab::early_stopping({.monitor = c.monitor, .patience = c.patience}));
   return plan;
 }
 
 lab::InferPlan infer(const MnistConfig& c, lab::Arguments arguments) {
   if (arguments.size() < 2 || arguments.size() > 3)
-    throw lab::UsageError("mnist wants WEIGHTS IMAGES.h5 [OUT.csv] behind the config, not ", arguments.size(), " arguments");
+    throw lab::UsageError("mnist wants WEIGHTS IMAGES.h5 [OUT.csv] behind the config, not ", arguments.size(),
+                          " arguments");
   return {
       .model = model(c),
       .weights = arguments[0],
-      .data = {.dataset = lab::hdf5(arguments[1], {"images"}).with_optional("labels"), .transforms = images()},
+      .data = {.dataset = lab::hdf5(arguments[1], {"images"}).with_optional("labels"),
+               .transforms = images()},
       .rows = [](const lab::Parts& output) { return output.only().argmax(1); },
       .metric = lab::accuracy(),
       .metric_needs = "labels",

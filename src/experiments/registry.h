@@ -1,6 +1,6 @@
 #pragma once
-// The experiments that lab_train and lab_infer know. A new one: its file beside mnist.cpp, a line here and one in
-// registry.cpp.
+// The experiments that lab_train and lab_infer know. A new one: its file beside mnist.cpp, a line here and
+// one in registry.cpp.
 
 #include <vector>
 

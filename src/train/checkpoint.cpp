@@ -80,7 +80,7 @@ class CheckpointFolder final : public CheckpointSink {
         views.push_back({tensor_name, dtype_of(tensor.scalar_type()), tensor.sizes().vec(),
                          alive.back().const_data_ptr()});
       }
-    write_safetensors(folder_ + "/" + name, views, {{"format", "pt"}, {"lab", state_json(snapshot, best_)}});
+    write_safetensors(text(folder_, "/", name), views, {{"format", "pt"}, {"lab", state_json(snapshot, best_)}});
   }
 
   void write_index(const EpochReport& report) const {
@@ -114,13 +114,13 @@ namespace {
 std::string shape_text(std::span<const int64_t> shape) {
   std::vector<std::string> parts;
   for (const int64_t n : shape) parts.push_back(std::to_string(n));
-  return "(" + join(parts) + ")";
+  return text("(", join(parts), ")");
 }
 
 std::string first_few(const std::vector<std::string>& lines) {
   constexpr size_t most = 12;
   std::string out;
-  for (size_t i = 0; i < std::min(most, lines.size()); ++i) out += "\n  " + lines[i];
+  for (size_t i = 0; i < std::min(most, lines.size()); ++i) out += text("\n  ", lines[i]);
   if (lines.size() > most) out += text("\n  and ", lines.size() - most, " more");
   return out;
 }

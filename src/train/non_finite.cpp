@@ -1,5 +1,6 @@
 #include "train/non_finite.h"
 
+#include <torch/csrc/autograd/autograd.h>
 #include <torch/types.h>
 
 #include "lab/core/text.h"

@@ -1,6 +1,5 @@
 #include "lab/train/trainer.h"
 
-#include <ATen/CPUGeneratorImpl.h>
 #include <torch/types.h>
 
 #include <algorithm>
@@ -9,12 +8,12 @@
 
 #include "lab/comm/agreement.h"
 #include "lab/core/error.h"
-#include "lab/core/random.h"
 #include "lab/data/reader.h"
 #include "lab/train/evaluator.h"
 #include "lab/train/leaf_buffers.h"
 #include "lab/train/ordered_sums.h"
 #include "lab/train/reducer.h"
+#include "lab/train/seed.h"
 #include "lab/train/tensor_buffer.h"
 #include "train/non_finite.h"
 
@@ -58,10 +57,8 @@ FlatParameters flatten(torch::nn::Module& module, DType dtype, Communicator& com
 
 // Dropout and other random layers draw from a stream that only depends on where the run is.
 void seed_layers(int64_t seed, int64_t step, int64_t leaf) {
-  auto generator = at::detail::getDefaultCPUGenerator();
-  const std::lock_guard lock(generator.mutex());
-  generator.set_current_seed(random_key(static_cast<uint64_t>(seed), Purpose::dropout,
-                                        static_cast<uint64_t>(step), static_cast<uint64_t>(leaf)));
+  seed_torch(static_cast<uint64_t>(seed), Purpose::dropout, static_cast<uint64_t>(step),
+             static_cast<uint64_t>(leaf));
 }
 
 }  // namespace
@@ -261,6 +258,7 @@ Signal Trainer::State::end_epoch(EpochReport& report) {
   if (options.enable_checkpointing) {
     if (!due) buffers.combine_into_module(comm);
     context.checkpoints.save(snapshot(report));
+    tell(&Callback::checkpoint_saved, report);
   }
   return stop;
 }

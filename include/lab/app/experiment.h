@@ -15,7 +15,8 @@ namespace lab {
 // What the words behind the config on lab_infer's command line were.
 using Arguments = std::span<const std::string>;
 
-// An experiment together with the config it was given. Plans may be asked for once each; making one opens nothing.
+// An experiment together with the config it was given. Plans may be asked for once each; making one opens
+// nothing.
 struct ConfiguredExperiment {
   std::function<TrainPlan()> train;
   std::function<InferPlan(Arguments)> infer;
@@ -28,13 +29,17 @@ struct Experiment {
   std::function<ConfiguredExperiment(const Table& root, Resolved& resolved, Mistakes& mistakes)> configure;
 };
 
-// experiment("mnist", train, infer) with TrainPlan train(const Config&) and InferPlan infer(const Config&, Arguments).
+// experiment("mnist", train, infer) with TrainPlan train(const Config&) and InferPlan infer(const Config&,
+// Arguments).
 template <class Config>
-Experiment experiment(std::string name, TrainPlan (*train)(const Config&), InferPlan (*infer)(const Config&, Arguments)) {
+Experiment experiment(std::string name, TrainPlan (*train)(const Config&),
+                      InferPlan (*infer)(const Config&, Arguments)) {
   return {std::move(name), [] { return fields_of<Config>(); },
           [train, infer](const Table& root, Resolved& resolved, Mistakes& mistakes) {
-            const auto config = std::make_shared<Config>(read_fields<Config>(root, "config", resolved, mistakes));
-            return ConfiguredExperiment{[=] { return train(*config); }, [=](Arguments arguments) { return infer(*config, arguments); }};
+            const auto config =
+                std::make_shared<Config>(read_fields<Config>(root, "config", resolved, mistakes));
+            return ConfiguredExperiment{[=] { return train(*config); },
+                                        [=](Arguments arguments) { return infer(*config, arguments); }};
           }};
 }
 

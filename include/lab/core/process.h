@@ -12,6 +12,9 @@ namespace lab {
 // exists.
 void start_process();
 
+// Seconds since start_process().
+double seconds_since_start();
+
 // Cores this process may run on.
 int cores_in_affinity_mask();
 // The bit mask itself, as text that is equal for processes that share the same cores.

@@ -53,6 +53,7 @@ class Callback {
   virtual void validation_started(int64_t /*samples*/) {}
   virtual void step_finished(const StepReport&) {}
   virtual Signal epoch_finished(const EpochReport&) { return {}; }
+  virtual void checkpoint_saved(const EpochReport&) {}
   // Saved with each checkpoint; "" for none.
   virtual std::string state() const { return ""; }
   virtual void restore(const std::string&) {}

@@ -46,7 +46,9 @@ class FlatParameters {
 class FlatBuffers {
  public:
   explicit FlatBuffers(torch::nn::Module& module);
-  at::Tensor& values() { return values_; }  // 1-D, the module's current ones; empty when there are none
+  const at::Tensor& values() const {
+    return values_;
+  }  // 1-D, the module's current ones; empty when there are none
   const std::vector<NamedTensor>& integers() const { return integers_; }
 
  private:

@@ -49,34 +49,34 @@ class Model {
 };
 
 struct DataPlan {
-  Dataset dataset;
-  Transforms transforms;
+  Dataset dataset = {};
+  Transforms transforms = {};
   bool shuffle = false;
 };
 
 struct TrainPlan {
-  Model model;
-  Loss loss;
-  OptimizerPlan optimizer;
-  Schedule schedule;
-  DataPlan train;
-  DataPlan validate;            // empty dataset: no validation
-  int64_t batch_size = 0;       // global: samples per optimizer step, over all ranks
-  std::vector<Metric> metrics;  // of both stages
-  std::string monitor;          // what "best" means, as "loss/validate"; empty: no best
+  Model model = {};
+  Loss loss = {};
+  OptimizerPlan optimizer = {};
+  Schedule schedule = {};
+  DataPlan train = {};
+  DataPlan validate = {};            // empty dataset: no validation
+  int64_t batch_size = 0;            // global: samples per optimizer step, over all ranks
+  std::vector<Metric> metrics = {};  // of both stages
+  std::string monitor = {};          // what "best" means, as "loss/validate"; empty: no best
   Mode monitor_mode = Mode::min;
-  std::vector<std::shared_ptr<Callback>> callbacks;
+  std::vector<std::shared_ptr<Callback>> callbacks = {};
 };
 
 // One row per sample, in dataset order, each index once.
 struct InferPlan {
-  Model model;
-  std::string weights;  // a file
-  DataPlan data;
-  std::vector<std::string> columns = {"prediction"};    // behind the column "index"
-  std::function<at::Tensor(const Parts& output)> rows;  // (n) or (n, columns) numbers for n samples
-  std::optional<Metric> metric;                         // printed at the end if the data has its target
-  std::string metric_needs;                             // that target's part
+  Model model = {};
+  std::string weights = {};  // a file
+  DataPlan data = {};
+  std::vector<std::string> columns = {"prediction"};         // behind the column "index"
+  std::function<at::Tensor(const Parts& output)> rows = {};  // (n) or (n, columns) numbers for n samples
+  std::optional<Metric> metric = {};                         // printed at the end if the data has its target
+  std::string metric_needs = {};                             // that target's part
   std::string output = "results.csv";
 };
 

@@ -1,0 +1,13 @@
+#pragma once
+// torch's own generator as a function of what its numbers are for.
+
+#include <cstdint>
+
+#include "lab/core/random.h"
+
+namespace lab {
+
+// Torch's random numbers on this rank's CPU from here on: weights at their making, dropout in a micro-batch.
+void seed_torch(uint64_t seed, Purpose purpose, uint64_t step = 0, uint64_t leaf = 0);
+
+}  // namespace lab

@@ -1,0 +1,163 @@
+// cxxopts would split KEY=[1,2] at the comma.
+#define CXXOPTS_VECTOR_DELIMITER '\0'
+
+#include "app/command_line.h"
+
+#include <algorithm>
+#include <cxxopts.hpp>
+#include <map>
+
+namespace lab {
+namespace {
+
+struct Option {
+  char letter;                    // 0: none
+  std::string name, value, help;  // value: how its value is called; empty: it takes none
+};
+
+const std::vector<Option>& table() {
+  static const std::vector<Option> options = {
+      {0, "set", "KEY=VALUE",
+       "override a config value; may be given again; VALUE is TOML, or plain text for strings"},
+      {'o', "offline", "", "open no socket but MPI's own"},
+      {0, "backend", "B", "auto | nccl | mpi | self: how ranks talk to each other"},
+      {0, "print-config", "", "print the resolved config, each value with its origin, and exit"},
+      {0, "help-config", "", "explain every config key, and exit; with a config: its experiment's too"},
+      {0, "version", "", "print the version, and exit"},
+      {'h', "help", "", "print this, and exit"},
+  };
+  return options;
+}
+
+// Parts of the contract that this version does not have yet.
+const std::vector<std::string> later = {
+    "dev-run", "gpu-devices", "resume",        "debug", "check",         "sweep",  "ranks-per-job",
+    "profile", "replay",      "validate-only", "test",  "verify-resume", "plugin", "check-gradients"};
+const std::map<char, std::string> later_letters = {{'d', "dev-run"}, {'g', "gpu-devices"}};
+
+std::string program_name(Program program) { return program == Program::train ? "lab_train" : "lab_infer"; }
+
+[[noreturn]] void refuse(Program program, const std::string& option) {
+  const std::string name = option.substr(0, option.find('='));
+  const std::string bare = name.substr(name.find_first_not_of('-'));
+  std::string full = bare;
+  if (name.size() >= 2 && name[1] != '-' && later_letters.contains(name[1])) full = later_letters.at(name[1]);
+  if (std::find(later.begin(), later.end(), full) != later.end())
+    throw UsageError("option ", name, " is not in this version of ", program_name(program),
+                     " yet; see --help for those that are");
+  std::vector<std::string> names;
+  for (const auto& known : table()) names.push_back(known.name);
+  const std::string near = nearest_name(bare, names);
+  throw UsageError("unknown option ", name, near.empty() ? "" : text("; did you mean --", near, "?"), " See ",
+                   program_name(program), " --help.");
+}
+
+// nullptr: no such option. "--name", "--name=value", "-x".
+const Option* find_option(const std::string& word) {
+  const std::string name = word.substr(0, word.find('='));
+  for (const auto& option : table())
+    if (name == "--" + option.name || (option.letter != 0 && name == std::string("-") + option.letter))
+      return &option;
+  return nullptr;
+}
+
+// The words behind the config that lab_infer's experiment gets: from the first one that is not an option, or
+// from "--".
+struct Words {
+  std::vector<std::string> options, positional;
+};
+Words split(Program program, const std::vector<std::string>& words) {
+  Words out;
+  for (size_t i = 0; i < words.size(); ++i) {
+    const std::string& word = words[i];
+    const bool rest =
+        word == "--" || (program == Program::infer && !out.positional.empty() && word[0] != '-');
+    if (rest) {
+      out.positional.insert(out.positional.end(),
+                            words.begin() + static_cast<std::ptrdiff_t>(i + (word == "--")), words.end());
+      return out;
+    }
+    if (word.size() < 2 || word[0] != '-') {
+      out.positional.push_back(word);
+      continue;
+    }
+    const Option* option = find_option(word);
+    if (!option) refuse(program, word);
+    out.options.push_back(word);
+    const bool inline_value = word.find('=') != std::string::npos;
+    if (option->value.empty() && inline_value)
+      throw UsageError("option --", option->name, " takes no value, but got ", quoted(word));
+    if (option->value.empty() || inline_value) continue;
+    if (i + 1 == words.size())
+      throw UsageError("option --", option->name, " wants a value: --", option->name, " ", option->value);
+    out.options.push_back(words[++i]);
+  }
+  return out;
+}
+
+cxxopts::Options options_of(Program program) {
+  cxxopts::Options options(program_name(program),
+                           program == Program::train
+                               ? "Trains an experiment, on as many ranks as mpirun starts."
+                               : "Predicts with a trained experiment; all ranks share the work.");
+  options.custom_help(program == Program::train ? "CONFIG.toml [options]"
+                                                : "CONFIG.toml [options] [--] [ARG ...]");
+  options.set_width(100);
+  for (const auto& option : table()) {
+    const std::string names = option.letter == 0 ? option.name : text(option.letter, ",", option.name);
+    if (option.name == "set")
+      options.add_options()(names, option.help, cxxopts::value<std::vector<std::string>>(), option.value);
+    else if (!option.value.empty())
+      options.add_options()(names, option.help, cxxopts::value<std::string>()->default_value("auto"),
+                            option.value);
+    else
+      options.add_options()(names, option.help);
+  }
+  return options;
+}
+
+Backend backend_named(const std::string& name) {
+  const std::map<std::string, Backend> known = {
+      {"auto", Backend::automatic}, {"self", Backend::self}, {"mpi", Backend::mpi}, {"nccl", Backend::nccl}};
+  if (!known.contains(name))
+    throw UsageError("--backend ", quoted(name), " is none of: auto, nccl, mpi, self");
+  return known.at(name);
+}
+
+}  // namespace
+
+CommandLine parse_command_line(Program program, int argc, char** argv) {
+  const Words words = split(program, std::vector<std::string>(argv + 1, argv + argc));
+  std::vector<const char*> pointers = {argv[0]};
+  for (const auto& word : words.options) pointers.push_back(word.c_str());
+  CommandLine line;
+  try {
+    const auto parsed = options_of(program).parse(static_cast<int>(pointers.size()), pointers.data());
+    if (parsed.count("set")) line.sets = parsed["set"].as<std::vector<std::string>>();
+    line.backend = backend_named(parsed["backend"].as<std::string>());
+    line.offline = parsed.count("offline") > 0;
+    line.print_config = parsed.count("print-config") > 0;
+    line.help = parsed.count("help") > 0;
+    line.help_config = parsed.count("help-config") > 0;
+    line.version = parsed.count("version") > 0;
+  } catch (const cxxopts::exceptions::exception& e) {
+    throw UsageError(e.what(), "; see ", program_name(program), " --help");
+  }
+  if (!words.positional.empty()) {
+    line.config = words.positional.front();
+    line.arguments.assign(words.positional.begin() + 1, words.positional.end());
+  }
+  if (line.help || line.version || (line.help_config && line.config.empty())) return line;
+  if (line.config.empty())
+    throw UsageError(program_name(program), " wants a config: ", program_name(program),
+                     " CONFIG.toml; see --help");
+  if (program == Program::train && !line.arguments.empty())
+    throw UsageError("more than one config (", quoted(line.config), " and ", quoted(line.arguments.front()),
+                     "): several jobs in one start are not in this version yet; start ",
+                     program_name(program), " once for each");
+  return line;
+}
+
+std::string help_text(Program program) { return options_of(program).help(); }
+
+}  // namespace lab

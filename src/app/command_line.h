@@ -1,0 +1,27 @@
+#pragma once
+// The command lines of lab_train and lab_infer: one table that parses, helps and refuses.
+
+#include <string>
+#include <vector>
+
+#include "lab/comm/world.h"
+
+namespace lab {
+
+enum class Program { train, infer };
+
+struct CommandLine {
+  std::string config;
+  std::vector<std::string> sets;       // KEY=VALUE
+  std::vector<std::string> arguments;  // lab_infer: what is for the experiment
+  Backend backend = Backend::automatic;
+  bool offline = false, print_config = false;
+  bool help = false, help_config = false, version = false;
+};
+
+// Throws UsageError: unknown option (with the nearest known), option of a later version, missing or second
+// config.
+CommandLine parse_command_line(Program program, int argc, char** argv);
+std::string help_text(Program program);
+
+}  // namespace lab

@@ -1,0 +1,22 @@
+#pragma once
+// How this process was started, as the launcher left it in the environment. The only place that reads it.
+
+#include <map>
+#include <string>
+
+#include "lab/comm/communicator.h"
+
+namespace lab {
+
+struct Launch {
+  bool by_mpi = false;  // mpirun or srun: MPI must be joined; else this is one rank alone
+  int rank_hint = 0;    // before MPI is joined: who speaks of a wrong command line
+  std::map<std::string, std::string> slurm;  // SLURM_JOB_ID and the like, where there is one
+};
+
+Launch detect_launch();
+
+// Cores of this rank's affinity mask over the ranks of its node that share the mask, at least 1. Collective.
+int fair_threads(Communicator& comm);
+
+}  // namespace lab

@@ -1,0 +1,98 @@
+#include "app/recorder.h"
+
+#include <chrono>
+#include <cmath>
+#include <iostream>
+
+#include "lab/app/progress.h"
+#include "lab/core/process.h"
+#include "lab/train/step_plan.h"
+
+namespace lab {
+namespace {
+
+double wall_time() {
+  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
+}
+
+double steady_time() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+class Recorder final : public Callback {
+ public:
+  Recorder(const Log& log, const TrainerOptions& options, const RunFolder& folder, RunRecord& record,
+           Tracker& tracker, const CheckpointSink& checkpoints)
+      : log_(log),
+        options_(options),
+        folder_(folder),
+        record_(record),
+        tracker_(tracker),
+        checkpoints_(checkpoints),
+        progress_(log, options.enable_progress_bar, options.max_epochs, steady_time) {}
+
+  std::string name() const override { return "recorder"; }
+
+  void fit_started(const FitReport& report) override { steps_per_epoch_ = report.steps_per_epoch; }
+
+  void validation_started(int64_t samples) override { progress_.validation_started(chunk_count(samples)); }
+
+  void first_validation_finished(const EpochReport& report) override {
+    if (!report.values.empty()) std::cout << validation_table(report.values) << std::flush;
+    record_points(report.values, 0, 0);
+    progress_.fit_started(steps_per_epoch_);
+  }
+
+  void step_finished(const StepReport& report) override {
+    if (!first_step_seen_)
+      log_.info("first step done ", std::round(seconds_since_start() * 1e3) / 1e3, " s after the start");
+    first_step_seen_ = true;
+    progress_.step(report.epoch, report.batch, report.steps_per_epoch, report.loss, report.rate);
+    if ((report.step + 1) % options_.log_every_n_steps == 0)
+      record_points({{"loss/train_step", report.loss}}, report.step, report.epoch);
+  }
+
+  Signal epoch_finished(const EpochReport& report) override {
+    progress_.epoch_finished(report.epoch, report.values, report.samples_per_second);
+    record_points(report.values, report.step - 1, report.epoch);
+    return {};
+  }
+
+  void checkpoint_saved(const EpochReport& report) override {
+    record_.epochs = report.epoch + 1;
+    record_.steps = report.step;
+    if (const auto best = checkpoints_.best())
+      record_.best = RunRecord::Best{best->monitor, best->value, best->epoch, best->step};
+    folder_.write_run_json(record_);
+  }
+
+ private:
+  // As Lightning: every record carries the epoch too.
+  void record_points(const Values& values, int64_t step, int64_t epoch) {
+    if (values.empty()) return;
+    std::vector<Scalar> points;
+    for (const auto& [tag, value] : values) points.push_back({tag, step, epoch, value});
+    points.push_back({"epoch", step, epoch, static_cast<double>(epoch)});
+    tracker_.scalars(points, wall_time());
+  }
+
+  Log log_;
+  const TrainerOptions& options_;
+  const RunFolder& folder_;
+  RunRecord& record_;
+  Tracker& tracker_;
+  const CheckpointSink& checkpoints_;
+  Progress progress_;
+  int64_t steps_per_epoch_ = 0;
+  bool first_step_seen_ = false;
+};
+
+}  // namespace
+
+std::shared_ptr<Callback> make_recorder(const Log& log, const TrainerOptions& options,
+                                        const RunFolder& folder, RunRecord& record, Tracker& tracker,
+                                        const CheckpointSink& checkpoints) {
+  return std::make_shared<Recorder>(log, options, folder, record, tracker, checkpoints);
+}
+
+}  // namespace lab

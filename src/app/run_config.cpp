@@ -1,0 +1,146 @@
+#include "app/run_config.h"
+
+#include <filesystem>
+
+#include "lab/comm/agreement.h"
+#include "lab/config/document.h"
+#include "lab/core/error.h"
+
+namespace lab {
+namespace {
+
+Constraint power_of_two(int64_t most) {
+  return {.text = text("a power of two up to ", most), .check = [most](const Value& value) {
+            const auto* n = std::get_if<int64_t>(&value.data);
+            return n && *n >= 1 && *n <= most && (*n & (*n - 1)) == 0;
+          }};
+}
+
+}  // namespace
+
+void describe(Fields<TaskOptions>& f) {
+  using T = TaskOptions;
+  f("project_name", &T::project_name, not_empty(), "ClearML project");
+  f("tags", &T::tags, "ClearML tags of the task");
+  f("task_type", &T::task_type, not_empty(), "ClearML task type");
+  f("output_uri", &T::output_uri, "where ClearML keeps models");
+  f("required", &T::required, "no run without the ClearML server");
+}
+
+void describe(Fields<CheckpointOptions>& f) {
+  using C = CheckpointOptions;
+  f("checkpoint_task_id", &C::checkpoint_task_id, "an earlier task whose model to start from");
+  f("checkpoint_name", &C::checkpoint_name, not_empty(),
+    "which of its models: last, best or another output model's name");
+  f("weights_only", &C::weights_only, "true: take the weights only; epoch and optimizer start fresh");
+}
+
+void describe(Fields<TrainerOptions>& f) {
+  using T = TrainerOptions;
+  f("max_epochs", &T::max_epochs, at_least(-1), "epochs to train; -1: no end but by a callback or max_steps");
+  f("max_steps", &T::max_steps, at_least(-1), "optimizer steps to train; -1: no limit");
+  f("log_every_n_steps", &T::log_every_n_steps, at_least(1), "how often loss/train_step is recorded");
+  f("check_val_every_n_epoch", &T::check_val_every_n_epoch, at_least(1),
+    "validate after every so many epochs");
+  f("gradient_clip_val", &T::gradient_clip_val, at_least(0), "bound of the mean gradient; 0: no clipping");
+  f("gradient_clip_algorithm", &T::gradient_clip_algorithm, one_of({"norm", "value"}),
+    "what the bound is of: the norm, or each value");
+  f("precision", &T::precision, one_of({"32-true", "64-true"}), "floats of parameters and data");
+  f("accelerator", &T::accelerator, one_of({"auto", "cpu", "gpu"}), "what to compute on");
+  f("default_root_dir", &T::default_root_dir, not_empty(), "where run folders are made");
+  f("enable_progress_bar", &T::enable_progress_bar, "a bar on a terminal; plain lines are always written");
+  f("enable_checkpointing", &T::enable_checkpointing, "write last and best checkpoints");
+  f("seed", &T::seed, at_least(0), "of weights, order, augmentation and dropout");
+  f("numerics", &T::numerics, one_of({"ordinary", "canonical"}),
+    "canonical: the same bits on any number of ranks up to virtual_ranks");
+  f("virtual_ranks", &T::virtual_ranks, power_of_two(1024), "canonical: shards of each global batch");
+  f("threads", &T::threads, between(0, 4096),
+    "per rank; 0: the rank's share of its cores (canonical: always 1)");
+  f("bucket_cap_mb", &T::bucket_cap_mb, above(0), "MiB of gradients that are sent together");
+}
+
+namespace {
+
+struct Nothing {
+  static void describe(Fields<Nothing>&) {}
+};
+
+std::vector<std::string> names_of(const std::vector<Experiment>& experiments) {
+  std::vector<std::string> names;
+  for (const auto& experiment : experiments) names.push_back(experiment.name);
+  return names;
+}
+
+const Experiment* chosen(const Table& root, const std::string& path,
+                         const std::vector<Experiment>& experiments, Resolved& resolved, Mistakes& mistakes) {
+  const Value* name = find(root, "experiment");
+  const auto names = names_of(experiments);
+  if (!name) {
+    mistakes.add({path, 0, 0}, text("experiment is missing; say which, as in experiment = ",
+                                    quoted(names.front()), "; known: ", join(names)));
+    return nullptr;
+  }
+  const auto* wanted = std::get_if<std::string>(&name->data);
+  for (const auto& experiment : experiments)
+    if (wanted && experiment.name == *wanted) {
+      resolved.push_back({"experiment", *name});
+      return &experiment;
+    }
+  const std::string near = wanted ? nearest_name(*wanted, names) : "";
+  mistakes.add(name->origin, text("unknown experiment ", name->toml(),
+                                  near.empty() ? "" : text("; did you mean ", quoted(near), "?"),
+                                  "; known: ", join(names)));
+  return nullptr;
+}
+
+RunConfig read_config(const ConfigFiles& files, const std::vector<std::string>& sets,
+                      const std::vector<Experiment>& experiments) {
+  const std::string& path = files.files.front().first;
+  const Table root = merge_config(files, sets);
+  Mistakes mistakes;
+  RunConfig config;
+  config.stem = std::filesystem::path(path).stem().string();
+  refuse_unknown(root, "", {"experiment", "extends", "task", "checkpoint", "trainer", "config"}, mistakes);
+  refuse_unknown(root, "trainer", {"init", "fit", "predict"}, mistakes);
+  const Experiment* experiment = chosen(root, path, experiments, config.resolved, mistakes);
+  config.task = read_fields<TaskOptions>(root, "task", config.resolved, mistakes);
+  config.checkpoint = read_fields<CheckpointOptions>(root, "checkpoint", config.resolved, mistakes);
+  config.trainer = read_fields<TrainerOptions>(root, "trainer.init", config.resolved, mistakes);
+  read_fields<Nothing>(root, "trainer.fit", config.resolved, mistakes);
+  read_fields<Nothing>(root, "trainer.predict", config.resolved, mistakes);
+  if (experiment) {
+    config.experiment_name = experiment->name;
+    config.experiment = experiment->configure(root, config.resolved, mistakes);
+  }
+  mistakes.throw_if_any();
+  return config;
+}
+
+}  // namespace
+
+RunConfig load_run_config(Communicator& comm, const std::string& path, const std::vector<std::string>& sets,
+                          const std::vector<Experiment>& experiments) {
+  std::string bytes;
+  agree(comm, [&] {
+    if (comm.rank() == 0) bytes = read_config_files(path).to_bytes();
+  });
+  bytes = broadcast_bytes(comm, bytes);
+  RunConfig config;
+  agree(comm, [&] { config = read_config(ConfigFiles::from_bytes(bytes), sets, experiments); });
+  return config;
+}
+
+std::string config_help(const std::vector<Experiment>& experiments, const std::string& name) {
+  std::string out =
+      "experiment = \"NAME\"   which experiment: " + join(names_of(experiments)) +
+      "\nextends = \"FILE\"      or a list of files, relative to this one: values to begin with\n\n";
+  out += help_text("task", fields_of<TaskOptions>()) + "\n";
+  out += help_text("checkpoint", fields_of<CheckpointOptions>()) + "\n";
+  out += help_text("trainer.init", fields_of<TrainerOptions>());
+  for (const auto& experiment : experiments)
+    if (name.empty() || name == experiment.name)
+      out += text("\nof the experiment ", experiment.name, ":\n", help_text("config", experiment.fields()));
+  return out;
+}
+
+}  // namespace lab

@@ -1,0 +1,50 @@
+#pragma once
+// A config file as the programs use it.
+
+#include <string>
+#include <vector>
+
+#include "lab/app/experiment.h"
+#include "lab/comm/communicator.h"
+#include "lab/train/options.h"
+
+namespace lab {
+
+// ClearML's Task.init arguments.
+struct TaskOptions {
+  std::string project_name = "unnamed";
+  std::vector<std::string> tags;
+  std::string task_type = "training";
+  std::string output_uri;
+  bool required = false;
+};
+
+// What an earlier task is to give.
+struct CheckpointOptions {
+  std::string checkpoint_task_id;
+  std::string checkpoint_name = "last";
+  bool weights_only = false;
+};
+
+void describe(Fields<TaskOptions>& f);
+void describe(Fields<CheckpointOptions>& f);
+void describe(Fields<TrainerOptions>& f);
+
+struct RunConfig {
+  std::string experiment_name, stem;  // stem: the config's file name without .toml
+  TaskOptions task;
+  CheckpointOptions checkpoint;
+  TrainerOptions trainer;
+  ConfiguredExperiment experiment;
+  Resolved resolved;
+};
+
+// Rank 0 reads the files, every rank makes the same of their bytes. Throws AgreedError with everything that
+// is wrong. Every rank must call.
+RunConfig load_run_config(Communicator& comm, const std::string& path, const std::vector<std::string>& sets,
+                          const std::vector<Experiment>& experiments);
+
+// --help-config: all sections, and [config] of the experiment (all experiments when `name` is empty).
+std::string config_help(const std::vector<Experiment>& experiments, const std::string& name);
+
+}  // namespace lab

@@ -1,0 +1,125 @@
+#include "app/session.h"
+
+#include <ATen/Parallel.h>
+
+#include <iostream>
+#include <map>
+
+#include "lab/comm/agreement.h"
+#include "lab/core/error.h"
+#include "lab/core/process.h"
+#include "lab/core/version.h"
+
+namespace lab {
+namespace {
+
+// Options that ask a question instead of starting a run. True: it was answered.
+bool answer(const CommandLine& line, Program program, const std::vector<Experiment>& experiments,
+            bool speaks) {
+  if (!line.help && !line.version && !(line.help_config && line.config.empty())) return false;
+  if (!speaks) return true;
+  if (line.help)
+    std::cout << help_text(program);
+  else if (line.version)
+    std::cout << "lab " << version << "\n";
+  else
+    std::cout << config_help(experiments, "");
+  std::cout << std::flush;
+  return true;
+}
+
+int guarded(Session& session, const std::function<void(Session&)>& work) {
+  const auto end_all = [&](ExitCode code, const std::string& message) {
+    session.log.error(message);
+    if (session.comm.size() > 1) session.world.abort(code);
+    session.world.leave();
+    return static_cast<int>(code);
+  };
+  try {
+    work(session);
+    session.world.leave();
+    return static_cast<int>(ExitCode::done);
+  } catch (const AgreedError& e) {
+    if (session.comm.rank() == 0) session.log.error(e.what());
+    session.world.leave();
+    return static_cast<int>(e.code());
+  } catch (const Error& e) {
+    return end_all(e.code(), e.what());
+  } catch (const std::exception& e) {
+    return end_all(ExitCode::bug, text("unexpected error: ", e.what()));
+  }
+}
+
+}  // namespace
+
+int run_session(Program program, int argc, char** argv, const std::vector<Experiment>& experiments,
+                const std::function<void(Session&)>& work) {
+  start_process();
+  const Launch launch = detect_launch();
+  const bool speaks = launch.rank_hint == 0;
+  const std::vector<std::string> words(argv, argv + argc);
+  try {
+    const CommandLine line = parse_command_line(program, argc, argv);
+    if (answer(line, program, experiments, speaks)) return 0;
+    World world = launch.by_mpi ? World::join(&argc, &argv) : World::alone();
+    const Log log(world.rank(), world.size());
+    std::unique_ptr<Communicator> comm;
+    try {
+      comm = world.communicator(line.backend);
+    } catch (const Error& e) {  // the same on every rank
+      if (world.rank() == 0) log.error(e.what());
+      world.leave();
+      return static_cast<int>(e.code());
+    }
+    Session session{program, line, words, launch, world, *comm, log};
+    return guarded(session, [&](Session& s) {
+      if (line.print_config || line.help_config) {
+        const RunConfig config = load_run_config(*comm, line.config, line.sets, experiments);
+        if (s.comm.rank() != 0) return;
+        std::cout << (line.print_config ? to_toml(config.resolved, true)
+                                        : config_help(experiments, config.experiment_name))
+                  << std::flush;
+        return;
+      }
+      work(s);
+    });
+  } catch (const Error& e) {
+    if (speaks) Log().error(e.what());
+    return static_cast<int>(e.code());
+  }
+}
+
+std::vector<std::shared_ptr<const Source>> open_sources(Communicator& comm,
+                                                        const std::vector<Dataset>& datasets) {
+  std::map<std::string, FileLayout> layouts;
+  for (const auto& dataset : datasets) {
+    if (dataset.empty() || layouts.contains(dataset.path())) continue;
+    std::string layout;
+    agree(comm, [&] {
+      if (comm.rank() == 0) layout = to_text(read_layout_in_helper(dataset.path()));
+    });
+    layout = broadcast_bytes(comm, layout);
+    layouts.emplace(dataset.path(), layout_from_text(layout));
+  }
+  std::vector<std::shared_ptr<const Source>> sources(datasets.size());
+  agree(comm, [&] {
+    for (size_t i = 0; i < datasets.size(); ++i)
+      if (!datasets[i].empty())
+        sources[i] = std::make_shared<const Source>(datasets[i], layouts.at(datasets[i].path()));
+  });
+  return sources;
+}
+
+Device start_computing(Session& session, const TrainerOptions& options, int64_t threads) {
+  Device device;
+  agree(session.comm, [&] { device = choose_device(options.accelerator, session.world.local_rank()); });
+  const int count = threads > 0 ? static_cast<int>(threads) : fair_threads(session.comm);
+  at::set_num_threads(count);
+  session.log.info("lab ", version, ": ", session.comm.size(), session.comm.size() == 1 ? " rank" : " ranks",
+                   ", backend ", session.comm.name(), ", ", count, count == 1 ? " thread" : " threads",
+                   " per rank, ", device.description, ", ", options.numerics, " numerics, ",
+                   options.precision);
+  return device;
+}
+
+}  // namespace lab

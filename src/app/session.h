@@ -1,0 +1,46 @@
+#pragma once
+// What lab_train and lab_infer have in common: from the command line to a group of ranks that agrees, and
+// back out with the right exit code.
+
+#include <functional>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "app/command_line.h"
+#include "app/launch.h"
+#include "app/run_config.h"
+#include "lab/comm/world.h"
+#include "lab/core/log.h"
+#include "lab/data/source.h"
+#include "lab/device/device.h"
+
+namespace lab {
+
+// A program under way on this rank.
+struct Session {
+  Program program;
+  CommandLine line;
+  std::vector<std::string> argv;
+  Launch launch;
+  World& world;
+  Communicator& comm;
+  Log log;
+};
+
+// Starts the process, parses the command line, answers --help and the like, joins the world, and runs `work`.
+// Returns the exit code. An error that all ranks know of is said by rank 0 and all leave; any other is said
+// by the rank that has it, which ends the job.
+int run_session(Program program, int argc, char** argv, const std::vector<Experiment>& experiments,
+                const std::function<void(Session&)>& work);
+
+// The layouts of these files, read by a helper on rank 0; then this rank's own handle for each dataset that
+// is not empty. Every rank must call; AgreedError when anything about them is wrong.
+std::vector<std::shared_ptr<const Source>> open_sources(Communicator& comm,
+                                                        const std::vector<Dataset>& datasets);
+
+// Picks the device and the number of threads, and says on what the run goes. Every rank must call.
+Device start_computing(Session& session, const TrainerOptions& options, int64_t threads);
+
+}  // namespace lab

@@ -1,0 +1,153 @@
+#include "lab/train/reducer.h"
+
+#include <gtest/gtest.h>
+#include <torch/nn.h>
+
+#include <set>
+
+#include "lab/comm/agreement.h"
+#include "lab/train/buckets.h"
+#include "lab/train/tensor_buffer.h"
+#include "mpi/group.h"
+#include "mpi/recording.h"
+
+namespace {
+
+// Twelve parameters of about 40 KiB.
+torch::nn::Sequential deep_net() {
+  torch::manual_seed(1);
+  torch::nn::Sequential net;
+  for (int i = 0; i < 6; ++i) net->push_back(torch::nn::Linear(100, 100));
+  net->to(torch::kFloat64);
+  return net;
+}
+
+at::Tensor all_inputs() {
+  torch::manual_seed(2);
+  return torch::randn({24, 100}, torch::kFloat64);
+}
+
+// One step over `samples` of 24 inputs; loss: sum of squares.
+lab::StepSums run_step(lab::GradientReducer& reducer, torch::nn::Sequential& net,
+                       const lab::Numerics& numerics, int64_t samples) {
+  auto& comm = test_group();
+  const auto list = lab::micro_batches(numerics, samples, samples, 0, comm.rank(), comm.size());
+  for (size_t i = 0; i < list.size(); ++i) {
+    const auto& [positions, leaf, placement] = list[i];
+    lab::WeightedSum loss;
+    if (positions.count > 0) {
+      loss.sum = net->forward(all_inputs().narrow(0, positions.first, positions.count)).pow(2).sum();
+      loss.weight = torch::full({}, static_cast<double>(positions.count), torch::kFloat64);
+    }
+    reducer.arm(list[i], loss, i + 1 == list.size());
+    if (loss.sum.defined()) loss.sum.backward();
+  }
+  return reducer.finish();
+}
+
+// The gradient of the whole batch at once, in flat order.
+at::Tensor reference(int64_t samples) {
+  auto net = deep_net();
+  lab::FlatParameters parameters(*net);
+  net->forward(all_inputs().narrow(0, 0, samples)).pow(2).sum().backward();
+  at::Tensor flat = torch::zeros_like(parameters.values());
+  for (const auto& slot : parameters.slots())
+    lab::FlatParameters::view(flat, slot).copy_(slot.parameter.grad());
+  return flat;
+}
+
+class ReducerTest : public testing::TestWithParam<bool> {
+ protected:
+  lab::Numerics numerics{GetParam(), 8};
+};
+
+TEST_P(ReducerTest, SumsAreTheOneBigBatchsGradient) {
+  for (const int64_t samples : {24, 17, 3, 1}) {  // uneven, and empty shares
+    auto net = deep_net();
+    lab::FlatParameters parameters(*net);
+    lab::GradientReducer reducer(test_group(), parameters, {numerics, 0.1});
+    const auto sums = run_step(reducer, net, numerics, samples);
+    const at::Tensor expected = reference(samples);
+    EXPECT_LT((sums.gradients - expected).norm().item<double>() / expected.norm().item<double>(), 1e-14)
+        << samples;
+    EXPECT_EQ(sums.loss_weight, static_cast<double>(samples));
+    EXPECT_TRUE(sums.finite);
+    EXPECT_TRUE(reducer.unused().empty());
+  }
+}
+
+TEST_P(ReducerTest, CollectivesAreBucketsInOneOrderAndStartBeforeBackwardEnds) {
+  Recording comm(test_group());
+  auto net = deep_net();
+  lab::FlatParameters parameters(*net);
+  lab::GradientReducer reducer(comm, parameters, {numerics, 0.1});
+  ASSERT_GT(reducer.buckets(), 2);
+  ASSERT_LT(reducer.buckets(), static_cast<int64_t>(parameters.slots().size()));
+  // The hook of the first layer's weight comes last in backward: what was submitted before it overlapped.
+  int submitted_before_the_end = -1;
+  (*net)[0]->as<torch::nn::Linear>()->weight.register_hook([&](const at::Tensor& gradient) {
+    submitted_before_the_end = comm.submitted;
+    return gradient;
+  });
+  for (int step = 0; step < 2; ++step) {
+    comm.log.clear();
+    comm.submitted = 0;
+    run_step(reducer, net, numerics, 24);
+    EXPECT_EQ(comm.submitted, reducer.buckets());
+    EXPECT_GT(submitted_before_the_end, 0);
+    if (GetParam()) {
+      const int64_t exchanges = comm.size() == 1 ? 0 : 2 * reducer.buckets();
+      EXPECT_EQ(static_cast<int64_t>(comm.log.size()), exchanges);
+    } else {
+      EXPECT_EQ(static_cast<int64_t>(comm.log.size()), reducer.buckets());
+    }
+    const auto hash = static_cast<uint64_t>(std::hash<std::string>()(lab::join(comm.log)));
+    lab::require_equal(test_group(), "order of collectives", hash);
+  }
+}
+
+TEST_P(ReducerTest, AParameterWithoutGradientCountsAsZerosAndIsNamed) {
+  auto net = deep_net();
+  auto spare = net->register_module("spare", torch::nn::Linear(3, 3));
+  spare->to(torch::kFloat64);
+  lab::FlatParameters parameters(*net);
+  lab::GradientReducer reducer(test_group(), parameters, {numerics, 0.1});
+  const auto forward = [&] {  // the container would run the spare layer too
+    const auto list = lab::micro_batches(numerics, 24, 24, 0, test_group().rank(), test_group().size());
+    for (size_t i = 0; i < list.size(); ++i) {
+      at::Tensor x = all_inputs().narrow(0, list[i].positions.first, list[i].positions.count);
+      for (size_t layer = 0; layer < 6; ++layer) x = (*net)[layer]->as<torch::nn::Linear>()->forward(x);
+      const lab::WeightedSum loss{x.pow(2).sum(), torch::ones({}, torch::kFloat64)};
+      reducer.arm(list[i], loss, i + 1 == list.size());
+      loss.sum.backward();
+    }
+    return reducer.finish();
+  };
+  forward();
+  const auto sums = forward();
+  const std::set<std::string> unused(reducer.unused().begin(), reducer.unused().end());
+  EXPECT_EQ(unused, (std::set<std::string>{"spare.weight", "spare.bias"}));
+  for (const auto& slot : parameters.slots()) {
+    const double norm = lab::FlatParameters::view(sums.gradients, slot).norm().item<double>();
+    EXPECT_EQ(norm == 0, unused.contains(slot.name)) << slot.name;
+  }
+}
+
+TEST_P(ReducerTest, ANonFiniteGradientOnOneRankIsSeenByAll) {
+  auto net = deep_net();
+  lab::FlatParameters parameters(*net);
+  lab::GradientReducer reducer(test_group(), parameters, {numerics, 0.1});
+  const auto list = lab::micro_batches(numerics, 24, 24, 0, test_group().rank(), test_group().size());
+  for (size_t i = 0; i < list.size(); ++i) {
+    const double poison = test_group().rank() == test_group().size() - 1 ? std::nan("") : 1.0;
+    const lab::WeightedSum loss{net->forward(all_inputs()).sum() * poison, torch::ones({}, torch::kFloat64)};
+    reducer.arm(list[i], loss, i + 1 == list.size());
+    loss.sum.backward();
+  }
+  EXPECT_FALSE(reducer.finish().finite);
+}
+
+INSTANTIATE_TEST_SUITE_P(Numerics, ReducerTest, testing::Bool(),
+                         [](const auto& run) { return run.param ? "Canonical" : "Ordinary"; });
+
+}  // namespace

@@ -1,0 +1,66 @@
+"""Python reads what a run leaves: PyTorch's same network loads the weights strictly and predicts the same, TensorBoard's own
+reader returns every scalar.
+
+    python_reads_test.py BUILD_FOLDER
+"""
+
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+import h5py
+import torch
+from programs import BUILD, run, train
+from reference_test import ConvNet, ToyNet
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+
+def test_digits():
+    with h5py.File("data/mnist-test.h5") as file:
+        images = torch.from_numpy(file["images"][:]).float().div(255).unsqueeze(1)
+        return images, torch.from_numpy(file["labels"][:]).long()
+
+
+def network_predicts_the_same(root, network, config, values):
+    folder = train(2, config, root, values)
+    weights = folder / "checkpoints/last.safetensors"
+    tensors = {name: tensor for name, tensor in load_file(weights).items() if not name.startswith("lab.")}
+    model = network()
+    model.load_state_dict(tensors, strict=True)
+    model.eval()
+    images, labels = test_digits()
+    with torch.no_grad():
+        logits = torch.cat([model(chunk) for chunk in images.split(64)])
+    out = root / "results.csv"
+    done = run(2, "lab_infer", config, "-o", weights, "data/mnist-test.h5", out, *[])
+    assert done.returncode == 0, done.stderr
+    ours = torch.tensor([int(line.split(",")[1]) for line in out.read_text().splitlines()[1:]])
+    margin = logits.topk(2).values
+    clear = (margin[:, 0] - margin[:, 1]) > 1e-6
+    assert torch.equal(ours[clear], logits.argmax(1)[clear])
+    hits = int((logits.argmax(1) == labels).sum())
+    assert f"({hits} of 1000)" in done.stdout or clear.sum() < 1000, (hits, done.stdout)
+
+    with safe_open(weights, "pt") as file:
+        state = json.loads(file.metadata()["lab"])
+    assert state["format"] == 1 and state["step"] > 0, state
+    index = json.loads((folder / "checkpoints/index.json").read_text())
+    assert {entry["file"] for entry in index["checkpoints"]} == {"last.safetensors", "best.safetensors"}
+    return folder
+
+
+def main():
+    with tempfile.TemporaryDirectory() as name:
+        root = pathlib.Path(name)
+        folder = network_predicts_the_same(root, ConvNet, "configs/mnist.toml", {"trainer.init.max_epochs": 2})
+        network_predicts_the_same(root, ToyNet, "configs/mnist_toy.toml", {"trainer.init.max_epochs": 2})
+        tensorboard_test = pathlib.Path(__file__).with_name("tensorboard_test.py")
+        subprocess.run([sys.executable, tensorboard_test, folder], check=True)
+    print(f"read by torch {torch.__version__} and tensorboard, built in {BUILD.name}")
+
+
+if __name__ == "__main__":
+    main()

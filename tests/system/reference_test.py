@@ -1,0 +1,139 @@
+"""Holds training against PyTorch: the same weights and batches must give the same gradients, losses and final weights.
+
+    reference_test.py BUILD_FOLDER
+
+Tolerances: gradients of the first step 1e-5 (relative L2 norm of each tensor) and ten losses 1e-5 in 32-bit floats; the
+weights and losses of a whole run 1e-8 in 64-bit floats.
+"""
+
+import itertools
+import math
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+torch.set_num_threads(1)
+
+
+class ConvNet(nn.Module):
+    def __init__(self, n=16):
+        super().__init__()
+        self.conv1, self.conv2 = nn.Conv2d(1, n, 3), nn.Conv2d(n, 2 * n, 3)
+        self.fc1, self.fc2 = nn.Linear(2 * n * 25, 64), nn.Linear(64, 10)
+
+    def forward(self, x):
+        x = nn.functional.max_pool2d(self.conv1(x).relu(), 2)
+        x = nn.functional.max_pool2d(self.conv2(x).relu(), 2)
+        return self.fc2(self.fc1(x.flatten(1)).relu())
+
+
+class ToyNet(nn.Module):
+    def __init__(self, n=32):
+        super().__init__()
+        self.conv1, self.norm1 = nn.Conv2d(1, n, 3), nn.BatchNorm2d(n)
+        self.conv2, self.norm2 = nn.Conv2d(n, 10, 3), nn.BatchNorm2d(10)
+
+    def forward(self, x):
+        x = nn.functional.avg_pool2d(self.norm1(self.conv1(x)).relu(), 2)
+        return nn.functional.adaptive_avg_pool2d(self.norm2(self.conv2(x)).relu(), 1).flatten(1)
+
+
+MODELS = {
+    "cnn": (ConvNet, nn.CrossEntropyLoss(), "configs/mnist.toml", 128),
+    "toy": (ToyNet, nn.BCEWithLogitsLoss(), "configs/mnist_toy.toml", 256),
+}
+SAMPLES = 1000
+
+
+def part(trace, prefix):
+    return {name[len(prefix):]: value for name, value in trace.items() if name.startswith(prefix)}
+
+
+def make_optimizer(kind, model, rate):
+    if kind == "sgd":
+        return torch.optim.SGD(model.parameters(), rate, momentum=0.9, weight_decay=0.01)
+    return torch.optim.AdamW(model.parameters(), rate, weight_decay=0.01)
+
+
+def factor(model_kind, step, steps_per_epoch, total):
+    if model_kind == "toy":
+        return math.prod(0.2 for milestone in (1, 2) if step // steps_per_epoch >= milestone)
+    warm = max(1, math.floor(total * 0.1))
+    return min((step + 1) / warm, 0.5 * (1 + math.cos(math.pi * max(0, step - warm) / max(1, total - warm))))
+
+
+def train(model_kind, optimizer_kind, trace, epochs, batch, clip):
+    """The run that the trace describes, by PyTorch: first gradients, losses, and the model at the end."""
+    network, loss_function, _, _ = MODELS[model_kind]
+    model = network().to(trace["start.conv1.weight"].dtype)
+    model.load_state_dict(part(trace, "start."), strict=True)
+    rate = 3e-3 if model_kind == "cnn" else 1.5e-3
+    optimizer = make_optimizer(optimizer_kind, model, rate)
+    per_epoch = -(-SAMPLES // batch)
+    gradients, losses = None, []
+    for step in range(len(trace["losses"])):
+        data = part(trace, f"batch.{step}.")
+        for group in optimizer.param_groups:
+            group["lr"] = rate * factor(model_kind, step, per_epoch, per_epoch * epochs)
+        optimizer.zero_grad()
+        loss = loss_function(model(data["images"]), data["labels"])
+        loss.backward()
+        if gradients is None:
+            gradients = {name: p.grad.clone() for name, p in model.named_parameters()}
+        if clip:
+            nn.utils.clip_grad_norm_(model.parameters(), clip)
+        optimizer.step()
+        losses.append(loss.item())
+    return gradients, torch.tensor(losses, dtype=torch.float64), model
+
+
+def worst(ours, theirs):
+    """Largest relative L2 distance of any tensor."""
+    assert ours.keys() == theirs.keys(), ours.keys() ^ theirs.keys()
+    return max(float((ours[k].double() - theirs[k].double()).norm() / theirs[k].double().norm().clamp_min(1e-30)) for k in ours)
+
+
+def compare(tool, folder, model_kind, optimizer_kind, precision, epochs, clip=0.0):
+    _, _, config, batch = MODELS[model_kind]
+    out = folder / "trace.safetensors"
+    settings = {
+        "config.optimizer": optimizer_kind, "config.batch_size": batch, "config.train_samples": SAMPLES,
+        "config.weight_decay": 0.01, "config.milestones": [1, 2], "config.patience": 0,
+        "trainer.init.max_epochs": epochs, "trainer.init.precision": precision, "trainer.init.numerics": "ordinary",
+        "trainer.init.gradient_clip_val": clip,
+    }
+    subprocess.run([tool, config, out, *(f"{k}={v}" for k, v in settings.items())], check=True)
+    trace = load_file(out)
+    gradients, losses, model = train(model_kind, optimizer_kind, trace, epochs, batch, clip)
+    end = {k: v for k, v in model.state_dict().items()}
+    found = {
+        "gradients": worst(part(trace, "gradient."), gradients),
+        "ten losses": float((trace["losses"] - losses)[:10].abs().max()),
+        "all losses": float((trace["losses"] - losses).abs().max()),
+        "weights": worst(part(trace, "end."), end),
+    }
+    limits = {"gradients": 1e-5, "ten losses": 1e-5} if precision == "32-true" else dict.fromkeys(found, 1e-8)
+    line = ", ".join(f"{name} {value:.1e}" for name, value in found.items())
+    print(f"{model_kind} {optimizer_kind} {precision}{' clipped' if clip else ''}, {len(losses)} steps: {line}", flush=True)
+    assert len(losses) == epochs * -(-SAMPLES // batch), len(losses)
+    for name, limit in limits.items():
+        assert found[name] <= limit, f"{name}: {found[name]} is over {limit}"
+
+
+def main():
+    tool = pathlib.Path(sys.argv[1]) / "trace_tool"
+    with tempfile.TemporaryDirectory() as folder:
+        for model_kind, optimizer_kind in itertools.product(MODELS, ("adamw", "sgd")):
+            compare(tool, pathlib.Path(folder), model_kind, optimizer_kind, "32-true", 3)
+            compare(tool, pathlib.Path(folder), model_kind, optimizer_kind, "64-true", 6)
+        compare(tool, pathlib.Path(folder), "cnn", "adamw", "32-true", 3, clip=0.5)
+        compare(tool, pathlib.Path(folder), "cnn", "adamw", "64-true", 3, clip=0.5)
+
+
+if __name__ == "__main__":
+    main()

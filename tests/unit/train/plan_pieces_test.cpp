@@ -1,0 +1,152 @@
+// Buckets, schedules, optimizers, losses, early stopping: the pieces of a plan, each by itself.
+
+#include <gtest/gtest.h>
+#include <torch/nn.h>
+#include <torch/optim.h>
+
+#include "lab/core/error.h"
+#include "lab/train/buckets.h"
+#include "lab/train/callback.h"
+#include "lab/train/loss.h"
+#include "lab/train/metric.h"
+#include "lab/train/optimizer.h"
+#include "lab/train/schedule.h"
+
+namespace {
+
+TEST(Buckets, FollowTheCapAndCoverEverything) {
+  const std::vector<lab::Range> slots = {{0, 100}, {112, 100}, {224, 1000}, {1232, 10}, {1248, 10}};
+  const auto buckets = lab::plan_buckets(slots, 1280, 4, 1000, 1000);
+  ASSERT_EQ(buckets.size(), 3u);
+  EXPECT_EQ(buckets[0].slots, (lab::Range{0, 2}));
+  EXPECT_EQ(buckets[1].slots, (lab::Range{2, 1}));
+  EXPECT_EQ(buckets[2].slots, (lab::Range{3, 2}));
+  int64_t next = 0;
+  for (const auto& bucket : buckets) {
+    EXPECT_EQ(bucket.elements.first, next);
+    next = bucket.elements.end();
+  }
+  EXPECT_EQ(next, 1280);
+  EXPECT_EQ(lab::plan_buckets(slots, 1280, 4, 1 << 20, 1 << 20).size(), 1u);
+  EXPECT_EQ(lab::plan_buckets(slots, 1280, 4, 1, 1).size(), 5u);
+}
+
+TEST(Schedule, MultiStepMultipliesAtEachMilestone) {
+  const auto schedule = lab::multi_step({5, 8}, 0.2);
+  EXPECT_EQ(schedule.factor({4, 400, 100, -1}), 1);
+  EXPECT_EQ(schedule.factor({5, 500, 100, -1}), 0.2);
+  EXPECT_EQ(schedule.factor({8, 800, 100, -1}), 0.2 * 0.2);
+}
+
+TEST(Schedule, CosineWarmsUpAndEndsAtZero) {
+  const auto schedule = lab::warmup_cosine(0.1);
+  EXPECT_DOUBLE_EQ(schedule.factor({0, 0, 10, 100}), 0.1);
+  EXPECT_DOUBLE_EQ(schedule.factor({0, 9, 10, 100}), 1);
+  EXPECT_DOUBLE_EQ(schedule.factor({5, 55, 10, 100}), 0.5);
+  EXPECT_NEAR(schedule.factor({10, 100, 10, 100}), 0, 1e-15);
+}
+
+lab::Batch labels(at::Tensor tensor) {
+  lab::Batch batch;
+  batch.ids.resize(static_cast<size_t>(tensor.size(0)));
+  batch.parts.add("labels", std::move(tensor));
+  return batch;
+}
+
+TEST(Loss, SumOverWeightIsTorchsMean) {
+  torch::manual_seed(0);
+  const at::Tensor logits = torch::randn({7, 4}, torch::kFloat64);
+  const at::Tensor classes = torch::tensor({0, 1, 2, 3, 0, 1, 1}, torch::kLong);
+  const std::vector<double> weights = {0.5, 1, 2, 4};
+  const auto mean = [&](const lab::Loss& loss, const at::Tensor& target) {
+    const auto value = loss(logits, labels(target));
+    return (value.sum / value.weight).item<double>();
+  };
+  namespace F = torch::nn::functional;
+  EXPECT_NEAR(mean(lab::cross_entropy(), classes), F::cross_entropy(logits, classes).item<double>(), 1e-14);
+  EXPECT_NEAR(mean(lab::cross_entropy("labels", weights), classes),
+              F::cross_entropy(logits, classes,
+                               F::CrossEntropyFuncOptions().weight(torch::tensor(weights, torch::kFloat64)))
+                  .item<double>(),
+              1e-14);
+  const at::Tensor targets = torch::rand({7, 4}, torch::kFloat64);
+  EXPECT_NEAR(mean(lab::bce_with_logits(), targets),
+              F::binary_cross_entropy_with_logits(logits, targets).item<double>(), 1e-14);
+  EXPECT_NEAR(mean(lab::mse(), targets), F::mse_loss(logits, targets).item<double>(), 1e-14);
+}
+
+TEST(Loss, ShapesThatDoNotFitAreRefused) {
+  const at::Tensor logits = torch::zeros({7, 4});
+  EXPECT_THROW(lab::mse()(logits, labels(torch::zeros({7}))), lab::ConfigError);
+  EXPECT_THROW(lab::cross_entropy()(logits, labels(torch::zeros({7, 4}))), lab::ConfigError);
+  EXPECT_THROW(lab::mse("images")(logits, labels(torch::zeros({7, 4}))), lab::ConfigError);
+}
+
+TEST(Metric, AccuracyTakesIndicesAndOneHot) {
+  const at::Tensor logits = torch::eye(4);
+  for (const auto& target :
+       {torch::tensor({0, 1, 2, 0}, torch::kLong), torch::tensor({0, 1, 2, 0}, torch::kUInt8)}) {
+    const auto value = lab::accuracy().compute(logits, labels(target));
+    EXPECT_EQ(value.sum.item<double>(), 3);
+    EXPECT_EQ(value.weight.item<double>(), 4);
+  }
+  EXPECT_EQ(lab::accuracy().compute(logits, labels(torch::eye(4).flip(0))).sum.item<double>(), 0);
+}
+
+// Five steps on sums of gradients with a divisor against torch's own optimizer on the means.
+template <class TorchOptimizer>
+void steps_as_torch(const lab::OptimizerPlan& plan,
+                    const std::function<TorchOptimizer(std::vector<at::Tensor>)>& make) {
+  torch::manual_seed(0);
+  at::Tensor ours = torch::randn({1000});
+  at::Tensor theirs = ours.clone().requires_grad_(true);
+  const auto optimizer = lab::make_optimizer(plan, ours);
+  TorchOptimizer reference = make({theirs});
+  for (int i = 0; i < 5; ++i) {
+    at::Tensor mean = torch::randn({1000});
+    theirs.mutable_grad() = mean.clone();
+    reference.step();
+    at::Tensor sums = mean * 12;
+    optimizer->step(ours, sums, torch::full({}, 12.0F), lab::base_rate(plan));
+  }
+  EXPECT_LT((ours - theirs.detach()).abs().max().item<double>(), 2e-6);
+  EXPECT_EQ(optimizer->steps(), 5);
+}
+
+TEST(Optimizer, AdamWAndSgdStepAsTorchs) {
+  steps_as_torch<torch::optim::AdamW>(lab::AdamW{.lr = 0.01, .weight_decay = 0.1}, [](auto p) {
+    return torch::optim::AdamW(p, torch::optim::AdamWOptions(0.01).weight_decay(0.1));
+  });
+  steps_as_torch<torch::optim::SGD>(
+      lab::SGD{.lr = 0.1, .momentum = 0.9, .weight_decay = 0.01, .nesterov = true}, [](auto p) {
+        return torch::optim::SGD(
+            p, torch::optim::SGDOptions(0.1).momentum(0.9).weight_decay(0.01).nesterov(true));
+      });
+  steps_as_torch<torch::optim::SGD>(
+      lab::SGD{.lr = 0.1}, [](auto p) { return torch::optim::SGD(p, torch::optim::SGDOptions(0.1)); });
+}
+
+lab::EpochReport report(double value) { return {0, 1, {{"loss/validate", value}}, 0}; }
+
+TEST(EarlyStopping, StopsAfterPatienceEpochsWithoutImprovement) {
+  const auto callback = lab::early_stopping({.monitor = "loss/validate", .patience = 2, .min_delta = 0.1});
+  EXPECT_FALSE(callback->epoch_finished(report(1.0)).stop);
+  EXPECT_FALSE(callback->epoch_finished(report(0.95)).stop);  // less than min_delta
+  const auto resumed = lab::early_stopping({.monitor = "loss/validate", .patience = 2, .min_delta = 0.1});
+  resumed->restore(callback->state());
+  EXPECT_TRUE(callback->epoch_finished(report(NAN)).stop);
+  EXPECT_FALSE(resumed->epoch_finished(report(0.5)).stop);
+  EXPECT_FALSE(resumed->epoch_finished(report(0.5)).stop);
+  EXPECT_TRUE(resumed->epoch_finished(report(0.5)).stop);
+}
+
+TEST(EarlyStopping, NamesWhatIsMeasuredWhenItsMonitorIsNot) {
+  try {
+    lab::early_stopping({.monitor = "loss/val"})->epoch_finished(report(1));
+    FAIL();
+  } catch (const lab::ConfigError& e) {
+    EXPECT_NE(std::string(e.what()).find("loss/validate"), std::string::npos);
+  }
+}
+
+}  // namespace
