@@ -35,7 +35,7 @@ function(lab_layer name)
   target_compile_features(${target} PUBLIC cxx_std_20)
   target_link_libraries(${target} PUBLIC ${below} Threads::Threads
     PRIVATE ${arg_PRIVATE} $<BUILD_INTERFACE:lab_flags>)
-  set_target_properties(${target} PROPERTIES EXPORT_NAME ${name} VERIFY_INTERFACE_HEADER_SETS ON)
+  set_target_properties(${target} PROPERTIES EXPORT_NAME ${name} OUTPUT_NAME lab_${name} VERIFY_INTERFACE_HEADER_SETS ON)
   if(arg_TORCH)
     target_link_libraries(${target} PUBLIC lab_torch)
     lab_precompile(${target})

@@ -10,6 +10,7 @@
 #include "lab/core/process.h"
 #include "lab/train/checkpoint.h"
 #include "lab/train/evaluator.h"
+#include "lab/train/flat.h"
 #include "lab/train/tensor_buffer.h"
 
 namespace lab {
@@ -40,8 +41,9 @@ void infer(Session& session, const std::vector<Experiment>& experiments) {
   const auto sources = open_sources(session.comm, {plan.data.dataset});
   agree(session.comm, [&] {
     plan.model.module().to(scalar_type(config.trainer.dtype()));
-    load_weights(plan.weights, plan.model.module());
+    if (session.comm.rank() == 0) load_weights(plan.weights, plan.model.module());
   });
+  broadcast_model(session.comm, plan.model.module());
   session.log.info("predicting ", sources[0]->size(), " samples of ", sources[0]->path(), " with ",
                    plan.weights);
   const Prediction prediction =

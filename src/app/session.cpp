@@ -1,6 +1,7 @@
 #include "app/session.h"
 
 #include <ATen/Parallel.h>
+#include <c10/util/Exception.h>
 
 #include <iostream>
 #include <map>
@@ -45,6 +46,9 @@ int guarded(Session& session, const std::function<void(Session&)>& work) {
     return static_cast<int>(e.code());
   } catch (const Error& e) {
     return end_all(e.code(), e.what());
+  } catch (const c10::Error& e) {  // its what() ends with a stack trace
+    return end_all(ExitCode::bug,
+                   text("torch: ", e.what_without_backtrace(), "; do the model's shapes fit its input?"));
   } catch (const std::exception& e) {
     return end_all(ExitCode::bug, text("unexpected error: ", e.what()));
   }

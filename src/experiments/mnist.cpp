@@ -84,7 +84,7 @@ struct ToyNetImpl : torch::nn::Module {
 
   at::Tensor forward(at::Tensor x) {  // (n, 1, 28, 28) -> logits (n, 10)
     x = torch::avg_pool2d(norm1(conv1(x)).relu(), 2);
-    return torch::adaptive_avg_pool2d(norm2(conv2(x)).relu(), 1).flatten(1);
+    return torch::adaptive_avg_pool2d(norm2(conv2(x)).relu(), {1, 1}).flatten(1);
   }
 
   torch::nn::Conv2d conv1;

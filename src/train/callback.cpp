@@ -14,13 +14,13 @@ std::optional<double> value_of(const Values& values, const std::string& tag) {
   return std::nullopt;
 }
 
-namespace {
-
 std::string tags_of(const Values& values) {
   std::vector<std::string> tags;
   for (const auto& [name, value] : values) tags.push_back(name);
   return join(tags);
 }
+
+namespace {
 
 class StopEarly final : public Callback {
  public:

@@ -80,7 +80,8 @@ class CheckpointFolder final : public CheckpointSink {
         views.push_back({tensor_name, dtype_of(tensor.scalar_type()), tensor.sizes().vec(),
                          alive.back().const_data_ptr()});
       }
-    write_safetensors(text(folder_, "/", name), views, {{"format", "pt"}, {"lab", state_json(snapshot, best_)}});
+    write_safetensors(text(folder_, "/", name), views,
+                      {{"format", "pt"}, {"lab", state_json(snapshot, best_)}});
   }
 
   void write_index(const EpochReport& report) const {

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "lab/core/error.h"
+#include "lab/train/tensor_buffer.h"
 
 namespace lab {
 namespace {
@@ -66,6 +67,16 @@ FlatBuffers::FlatBuffers(torch::nn::Module& module) {
     const int64_t count = buffer.numel();
     buffer.set_data(values_.narrow(0, first, count).view(buffer.sizes()));
     first += count;
+  }
+}
+
+void broadcast_model(Communicator& comm, torch::nn::Module& module) {
+  const torch::NoGradGuard no_grad;
+  for (const auto& [name, tensor] : model_tensors(module)) {
+    const at::Tensor values = tensor.detach().contiguous().clone();
+    const Buffer buffer = as_buffer(values);
+    comm.broadcast({buffer.data, buffer.bytes(), DType::u8}, 0);
+    at::Tensor(tensor).copy_(values);
   }
 }
 

@@ -20,16 +20,10 @@
 namespace lab {
 namespace {
 
-Numerics numerics_of(const TrainerOptions& options, int ranks) {
-  if (!options.canonical()) return {};
-  if (ranks > options.virtual_ranks)
-    throw ConfigError("canonical numerics with trainer.init.virtual_ranks = ", options.virtual_ranks,
-                      " runs on at most that many ranks, not on ", ranks,
-                      "; start fewer ranks or raise virtual_ranks (which changes the bits)");
-  return {true, options.virtual_ranks};
-}
+Numerics numerics_of(const TrainerOptions& options) { return {options.canonical(), options.virtual_ranks}; }
 
-void check(const TrainPlan& plan, const TrainerOptions& options) {
+// What can be known before anything is computed.
+void check(const TrainPlan& plan, const TrainerOptions& options, const TrainerContext& context) {
   if (!plan.model) throw ConfigError("the experiment's plan has no model");
   if (!plan.loss) throw ConfigError("the experiment's plan has no loss");
   if (plan.batch_size < 1)
@@ -37,22 +31,21 @@ void check(const TrainPlan& plan, const TrainerOptions& options) {
   if (plan.schedule.needs_end && options.max_epochs < 0 && options.max_steps < 0)
     throw ConfigError("the schedule ", plan.schedule.name,
                       " must know the end of the run: set trainer.init.max_epochs or max_steps");
+  const int ranks = context.comm.size();
+  if (options.canonical() && ranks > options.virtual_ranks)
+    throw ConfigError("canonical numerics with trainer.init.virtual_ranks = ", options.virtual_ranks,
+                      " run on at most that many ranks, not on ", ranks,
+                      "; start fewer ranks, or raise virtual_ranks, which changes the bits");
+  if (context.train->size() == 0)
+    throw DataError("the training set in ", context.train->path(),
+                    " has no samples; give it a file that has, or take more of it");
 }
 
 // The parameters in flat storage, in the run's precision, as rank 0 made them.
 FlatParameters flatten(torch::nn::Module& module, DType dtype, Communicator& comm) {
   module.to(scalar_type(dtype));
-  FlatParameters parameters(module);
-  comm.broadcast(as_buffer(parameters.values()), 0);
-  for (const auto& [name, tensor] : model_tensors(module)) {
-    if (tensor.requires_grad()) continue;  // those are in the flat tensor
-    at::Tensor bytes = tensor.detach().contiguous().clone();
-    const Buffer buffer = as_buffer(bytes);
-    comm.broadcast({buffer.data, buffer.bytes(), DType::u8}, 0);
-    const torch::NoGradGuard no_grad;
-    at::Tensor(tensor).copy_(bytes);
-  }
-  return parameters;
+  broadcast_model(comm, module);
+  return FlatParameters(module);
 }
 
 // Dropout and other random layers draw from a stream that only depends on where the run is.
@@ -83,7 +76,7 @@ struct Trainer::State {
         options(std::move(o)),
         context(std::move(c)),
         comm(context.comm),
-        numerics(numerics_of(options, comm.size())),
+        numerics(numerics_of(options)),
         parameters(flatten(plan.model.module(), options.dtype(), comm)),
         optimizer(make_optimizer(plan.optimizer, parameters.values())),
         reducer(comm, parameters, {numerics, options.bucket_cap_mb}),
@@ -92,7 +85,6 @@ struct Trainer::State {
         train_sums(leaf_count(numerics, comm.size()), 1 + static_cast<int64_t>(plan.metrics.size())),
         samples(context.train->size()),
         epoch_steps(steps_per_epoch(samples, plan.batch_size)) {
-    if (samples == 0) throw DataError("the training set ", context.train->path(), " has no samples");
     if (options.max_epochs >= 0) total_steps = options.max_epochs * epoch_steps;
     if (options.max_steps >= 0)
       total_steps = total_steps < 0 ? options.max_steps : std::min(total_steps, options.max_steps);
@@ -128,6 +120,7 @@ struct Trainer::State {
   }
 
   StepReport train_step(int64_t step);
+  Batch next_batch(int64_t step);
   WeightedSum forward(const MicroBatch& micro_batch, const Batch& batch);
   at::Tensor divisor(StepSums& sums) const;
   void train_epoch(int64_t epoch);
@@ -147,7 +140,7 @@ struct Trainer::State {
 StepReport Trainer::State::train_step(int64_t step) {
   const auto list = micro_batches_of(step);
   for (const MicroBatch& micro_batch : list) {
-    const Batch batch = to_batch(*reader->next());
+    const Batch batch = next_batch(step);
     seed_layers(options.seed, step, micro_batch.leaf);
     buffers.load(micro_batch.leaf);
     const WeightedSum loss = forward(micro_batch, batch);
@@ -160,6 +153,14 @@ StepReport Trainer::State::train_step(int64_t step) {
   const double rate = rate_at(step);
   optimizer->step(parameters.values(), sums.gradients, divisor(sums), rate);
   return {step / epoch_steps, step, step % epoch_steps, epoch_steps, sums.loss_sum / sums.loss_weight, rate};
+}
+
+Batch Trainer::State::next_batch(int64_t step) {
+  try {
+    return to_batch(*reader->next());
+  } catch (const DataError& e) {
+    throw DataError(e.what(), " (batch ", step % epoch_steps, " of epoch ", step / epoch_steps, ")");
+  }
 }
 
 // The micro-batch's loss, and its share of the epoch's sums; undefined for one without samples.
@@ -250,10 +251,15 @@ Signal Trainer::State::end_epoch(EpochReport& report) {
   const bool due = (report.epoch + 1) % options.check_val_every_n_epoch == 0;
   if (due) evaluate(report.values);
   Signal stop;
-  if (due || !context.validate)
+  agree(comm, [&] {
+    if (!due && context.validate) return;  // what callbacks watch is not measured in this epoch
+    if (!plan.monitor.empty() && !value_of(report.values, plan.monitor))
+      throw ConfigError("the best checkpoint is to be chosen by ", quoted(plan.monitor),
+                        ", which is not measured; measured are: ", tags_of(report.values));
     for (const auto& callback : plan.callbacks)
       if (Signal signal = callback->epoch_finished(report); signal.stop && !stop.stop)
         stop = std::move(signal);
+  });
   for (const auto& recorder : context.recorders) recorder->epoch_finished(report);
   if (options.enable_checkpointing) {
     if (!due) buffers.combine_into_module(comm);
@@ -284,7 +290,10 @@ void Trainer::State::stop_for_non_finite(int64_t step) {
 }
 
 Trainer::Trainer(TrainPlan plan, TrainerOptions options, TrainerContext context) {
-  check(plan, options);
+  agree(context.comm, [&] { check(plan, options, context); });
+  if (const auto ranks = context.comm.size(); plan.batch_size < ranks)
+    context.log.warn("batch_size ", plan.batch_size, " is less than ", ranks,
+                     " ranks: some have nothing to compute");
   state_ = std::make_unique<State>(std::move(plan), std::move(options), std::move(context));
 }
 

@@ -4,8 +4,8 @@
 
 #include <memory>
 
+#include "group.h"
 #include "lab/comm/world.h"
-#include "mpi/group.h"
 
 namespace {
 lab::Communicator* group = nullptr;

@@ -5,11 +5,11 @@
 
 #include <set>
 
+#include "group.h"
 #include "lab/comm/agreement.h"
 #include "lab/train/buckets.h"
 #include "lab/train/tensor_buffer.h"
-#include "mpi/group.h"
-#include "mpi/recording.h"
+#include "recording.h"
 
 namespace {
 

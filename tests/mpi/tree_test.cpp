@@ -4,9 +4,9 @@
 
 #include <cstring>
 
+#include "group.h"
 #include "lab/core/random.h"
 #include "lab/core/range.h"
-#include "mpi/group.h"
 
 namespace {
 

@@ -5,6 +5,7 @@
 
 import json
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
@@ -31,7 +32,7 @@ def main():
         prefix = folder / "prefix"
         run("cmake", "--install", build, "--prefix", prefix)
         for program in ("lab_train", "lab_infer", "lab_data"):
-            assert run(prefix / "bin" / program, "--version").startswith(f"{program} "), program
+            assert re.fullmatch(r"\w+ \d+\.\d+\.\d+\n", run(prefix / "bin" / program, "--version")), program
 
         configure = ("cmake", "-G", "Ninja", "-S", SOURCE / "tests/consumer", f"-DCMAKE_PREFIX_PATH={prefix}")
         run(*configure, "-B", folder / "build")

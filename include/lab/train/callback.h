@@ -13,6 +13,7 @@ namespace lab {
 // Tags and what was measured: "loss/train_epoch", "loss/validate", "accuracy/validate", ...
 using Values = std::vector<std::pair<std::string, double>>;
 std::optional<double> value_of(const Values& values, const std::string& tag);
+std::string tags_of(const Values& values);  // "loss/train_epoch, loss/validate"
 
 struct FitReport {
   int64_t steps_per_epoch = 0;

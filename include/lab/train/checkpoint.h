@@ -45,7 +45,7 @@ class CheckpointSink {
 std::unique_ptr<CheckpointSink> no_checkpoints();
 
 // Writes `folder`/last.safetensors each time, best.safetensors when `monitor` is better than ever before (NaN
-// never is), and index.json, which lists both. Throws ConfigError when `monitor` is not among the values.
+// never is), and index.json, which lists both. An epoch without `monitor` cannot be the best.
 std::unique_ptr<CheckpointSink> checkpoint_folder(std::string folder, std::string monitor, Mode mode);
 
 // Copies the model tensors of a checkpoint or any other safetensors file into the module, casting floats to

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "lab/comm/communicator.h"
 #include "lab/core/range.h"
 
 namespace lab {
@@ -59,5 +60,8 @@ class FlatBuffers {
 // All parameters and buffers by name, those of frozen layers too, as a checkpoint holds them. A tensor that
 // is registered twice is named twice.
 std::vector<NamedTensor> model_tensors(const torch::nn::Module& module);
+
+// Gives every rank rank 0's parameters and buffers. Every rank must call, with modules of the same shapes.
+void broadcast_model(Communicator& comm, torch::nn::Module& module);
 
 }  // namespace lab

@@ -30,7 +30,7 @@ TEST(Text, ShortListNamesFiveAndTheirNumber) {
   EXPECT_EQ(lab::short_list(std::vector<int64_t>{0, 2, 3, 4, 5, 8, 9}), "0, 2, 3, 4, 5 ... [7]");
 }
 
-TEST(Text, QuotedEscapes) { EXPECT_EQ(lab::quoted("a\"b\\\n\x01"), R"("a\"b\\\n\u0001")"); }
+TEST(Text, QuotedEscapes) { EXPECT_EQ(lab::quoted(std::string_view("a\"b\\\n\x01")), R"("a\"b\\\n\u0001")"); }
 
 TEST(Text, ByteSizes) {
   EXPECT_EQ(lab::byte_size(0), "0 B");
