@@ -55,4 +55,5 @@ if(LabTorch_FOUND AND NOT TARGET lab_torch)
   add_library(lab_torch INTERFACE IMPORTED)
   target_include_directories(lab_torch INTERFACE ${LabTorch_ROOT}/include ${LabTorch_ROOT}/include/torch/csrc/api/include)
   target_link_libraries(lab_torch INTERFACE ${LabTorch_ROOT}/lib/libtorch_cpu.so ${LabTorch_ROOT}/lib/libc10.so)
+  target_link_options(lab_torch INTERFACE LINKER:-rpath,${LabTorch_ROOT}/lib) # found where it is, installed or not
 endif()

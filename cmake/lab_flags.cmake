@@ -20,7 +20,7 @@ endif()
 set_property(GLOBAL PROPERTY JOB_POOLS compile=${jobs})
 set(CMAKE_JOB_POOL_COMPILE compile)
 
-# Only what a program calls is loaded with it: start-up counts. Installed programs find torch where it was.
+# Only what a program calls is loaded with it: start-up counts. Installed programs find libraries where they were.
 add_link_options(-Wl,--as-needed)
 set(CMAKE_INSTALL_RPATH_USE_LINK_PATH ON)
 

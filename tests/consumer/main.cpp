@@ -3,7 +3,9 @@
 
 struct LineConfig {
   std::string data;
-  static void describe(lab::Fields<LineConfig>& f) { f("data", &LineConfig::data, lab::not_empty(), "digits"); }
+  static void describe(lab::Fields<LineConfig>& f) {
+    f("data", &LineConfig::data, lab::not_empty(), "digits");
+  }
 };
 
 lab::TrainPlan train(const LineConfig& config) {
@@ -17,4 +19,6 @@ lab::TrainPlan train(const LineConfig& config) {
 
 lab::InferPlan infer(const LineConfig&, lab::Arguments) { return {}; }
 
-int main(int argc, char** argv) { return lab::train_main(argc, argv, {lab::experiment("line", train, infer)}); }
+int main(int argc, char** argv) {
+  return lab::train_main(argc, argv, {lab::experiment("line", train, infer)});
+}

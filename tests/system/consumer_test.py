@@ -37,7 +37,8 @@ def main():
         configure = ("cmake", "-G", "Ninja", "-S", SOURCE / "tests/consumer", f"-DCMAKE_PREFIX_PATH={prefix}")
         run(*configure, "-B", folder / "build")
         run("cmake", "--build", folder / "build")
-        run(folder / "build/line_train", SOURCE / "tests/consumer/line.toml", "--offline",
+        run("cmake", "--install", folder / "build", "--prefix", prefix)
+        run(prefix / "bin/line_train", SOURCE / "tests/consumer/line.toml", "--offline",
             "--set", f"config.data={SOURCE}/data/mnist-test.h5", cwd=folder)
         [record] = folder.glob("data/artifacts/line-line_offline/run.json")
         assert json.loads(record.read_text())["status"] == "completed", record.read_text()
