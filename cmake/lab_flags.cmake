@@ -25,7 +25,7 @@ add_link_options(-Wl,--as-needed)
 set(CMAKE_INSTALL_RPATH_USE_LINK_PATH ON)
 
 add_library(lab_flags INTERFACE)
-# The last three are what g++ 12 gets wrong about std::string once it optimizes. Other compilers warn of other things:
+# The last ones are what g++ 12 gets wrong about std::string once it optimizes. Other compilers warn of other things:
 # warnings are errors with the one that lab is tested with.
 target_compile_options(lab_flags INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wnon-virtual-dtor
   -Woverloaded-virtual -Wno-restrict -Wno-stringop-overflow -Wno-array-bounds -Wno-maybe-uninitialized)
