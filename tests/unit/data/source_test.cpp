@@ -212,11 +212,15 @@ TEST_F(SourceTest, NamesTheChunkThatIsDamaged) {
     }
     const FileLayout layout = read_layout(path);
     const Chunk chunk = layout.field("images").chunks[1];
-    const std::string whole = test::read_bytes(path);
+    std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
+    const auto flip = [&](uint64_t bit) {
+      file.seekg(static_cast<std::streamoff>(chunk.offset + bit / 8));
+      const int byte = file.get();
+      file.seekp(static_cast<std::streamoff>(chunk.offset + bit / 8));
+      file.put(static_cast<char>(byte ^ (1 << bit % 8))).flush();
+    };
     for (uint64_t bit = 0; bit < chunk.bytes * 8; ++bit) {
-      std::string damaged = whole;
-      damaged[chunk.offset + bit / 8] = static_cast<char>(damaged[chunk.offset + bit / 8] ^ (1 << bit % 8));
-      test::write_bytes(path, damaged);
+      flip(bit);
       const Source source(hdf5(path, {"images"}), layout);
       Sample sample;
       EXPECT_NO_THROW(source.read(3, sample));
@@ -224,6 +228,7 @@ TEST_F(SourceTest, NamesTheChunkThatIsDamaged) {
       EXPECT_THAT(test::message_of<DataError>([&] { source.read(5, sample); }),
                   AllOf(HasSubstr(path), HasSubstr("'images'"), HasSubstr("chunk 1"),
                         HasSubstr("samples 4 to 7"), HasSubstr("checksum")));
+      flip(bit);
     }
   }
 }
