@@ -114,9 +114,20 @@ void fit(Session& session, const RunConfig& config, TrainPlan plan, RunRecords& 
   records.completed(Trainer(std::move(plan), config.trainer, std::move(context)).fit());
 }
 
+void refuse_what_needs_a_server(const RunConfig& config) {
+  if (config.task.required)
+    throw Unavailable(
+        "task.required = true, but this version of lab does not talk to a ClearML server yet; take it out to "
+        "record the run in its folder");
+  if (!config.checkpoint.checkpoint_task_id.empty())
+    throw Unavailable("checkpoint.checkpoint_task_id = ", quoted(config.checkpoint.checkpoint_task_id),
+                      ", but this version of lab cannot fetch models of earlier tasks yet; take it out");
+}
+
 void train(Session& session, const std::vector<Experiment>& experiments) {
   const RunConfig config = load_run_config(session.comm, session.line.config, session.line.sets, experiments);
   start_computing(session, config.trainer, config.trainer.canonical() ? 1 : config.trainer.threads);
+  agree(session.comm, [&] { refuse_what_needs_a_server(config); });
   if (!session.line.offline)
     session.log.info("no ClearML configured: the run is recorded in its folder only, as with --offline");
   TrainPlan plan;

@@ -13,8 +13,8 @@ struct Range {
   bool operator==(const Range&) const = default;
 };
 
-// Part `index` of `n` positions cut into `parts` contiguous ranges whose lengths differ by one at most, longer ones
-// first. Empty ranges where there are more parts than positions.
+// Part `index` of `n` positions cut into `parts` contiguous ranges whose lengths differ by one at most,
+// longer ones first. Empty ranges where there are more parts than positions.
 constexpr Range shard(int64_t n, int64_t index, int64_t parts) {
   const int64_t least = n / parts, longer = n % parts;
   return {index * least + (index < longer ? index : longer), least + (index < longer ? 1 : 0)};

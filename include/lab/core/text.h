@@ -32,7 +32,9 @@ std::string shortest(double value);
 
 // A TOML basic string: quoted, with escapes.
 std::string quoted(std::string_view value);
-inline std::string quoted(const std::string& value) { return quoted(std::string_view(value)); }  // before std::quoted
+inline std::string quoted(const std::string& value) {
+  return quoted(std::string_view(value));
+}  // before std::quoted
 
 // "1.2 MiB"
 std::string byte_size(uint64_t bytes);

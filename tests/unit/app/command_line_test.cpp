@@ -1,0 +1,84 @@
+#include "app/command_line.h"
+
+#include <gtest/gtest.h>
+
+#include <sstream>
+
+namespace {
+
+using lab::CommandLine;
+using lab::Program;
+
+CommandLine parse(Program program, std::vector<std::string> words) {
+  words.insert(words.begin(), "lab");
+  std::vector<char*> argv;
+  for (auto& word : words) argv.push_back(word.data());
+  return lab::parse_command_line(program, static_cast<int>(argv.size()), argv.data());
+}
+
+std::string refusal(Program program, const std::vector<std::string>& words) {
+  try {
+    parse(program, words);
+  } catch (const lab::UsageError& e) {
+    return e.what();
+  }
+  return "was taken";
+}
+
+using Words = std::vector<std::string>;
+
+TEST(CommandLine, OptionsMayStandBeforeAndBehindTheConfig) {
+  for (const Words& words :
+       {Words{"-o", "a.toml", "--set", "config.x=[5,8]", "--set=y=1,2", "--backend", "mpi"},
+        Words{"--set", "config.x=[5,8]", "--set", "y=1,2", "--backend=mpi", "--offline", "a.toml"}}) {
+    const CommandLine line = parse(Program::train, words);
+    EXPECT_EQ(line.config, "a.toml");
+    EXPECT_EQ(line.sets, (Words{"config.x=[5,8]", "y=1,2"}));
+    EXPECT_EQ(line.backend, lab::Backend::mpi);
+    EXPECT_TRUE(line.offline);
+    EXPECT_FALSE(line.print_config);
+  }
+}
+
+TEST(CommandLine, WhatIsForTheExperimentReachesItUntouched) {
+  const auto arguments = [](const Words& words) { return parse(Program::infer, words).arguments; };
+  EXPECT_EQ(arguments({"a.toml", "-o", "w", "-3.5", "--x", "-o"}), (Words{"w", "-3.5", "--x", "-o"}));
+  EXPECT_EQ(arguments({"a.toml", "--", "-3.5", "--x"}), (Words{"-3.5", "--x"}));
+  EXPECT_EQ(arguments({"a.toml", "--", "--", "x"}), (Words{"--", "x"}));
+  EXPECT_EQ(arguments({"a.toml"}), Words{});
+  EXPECT_TRUE(parse(Program::infer, {"a.toml", "-o", "w"}).offline);
+}
+
+TEST(CommandLine, WrongWordsAreRefusedByName) {
+  EXPECT_NE(refusal(Program::train, {"a.toml", "--ofline"}).find("did you mean --offline"),
+            std::string::npos);
+  EXPECT_NE(refusal(Program::train, {"a.toml", "--zzzzzzzz"}).find("unknown option --zzzzzzzz"),
+            std::string::npos);
+  for (const char* later : {"--resume", "--resume=x", "-d", "--dev-run", "-g", "--check", "--debug"})
+    EXPECT_NE(refusal(Program::train, {"a.toml", later}).find("not in this version"), std::string::npos)
+        << later;
+  EXPECT_NE(refusal(Program::train, {}).find("wants a config"), std::string::npos);
+  EXPECT_NE(refusal(Program::train, {"a.toml", "b.toml"}).find("b.toml"), std::string::npos);
+  EXPECT_NE(refusal(Program::train, {"a.toml", "--set"}).find("wants a value"), std::string::npos);
+  EXPECT_NE(refusal(Program::train, {"a.toml", "--offline=1"}).find("takes no value"), std::string::npos);
+  EXPECT_NE(refusal(Program::train, {"a.toml", "--backend", "tcp"}).find("tcp"), std::string::npos);
+}
+
+TEST(CommandLine, QuestionsNeedNoConfig) {
+  EXPECT_TRUE(parse(Program::train, {"--help"}).help);
+  EXPECT_TRUE(parse(Program::infer, {"--version"}).version);
+  EXPECT_TRUE(parse(Program::train, {"--help-config"}).help_config);
+}
+
+TEST(CommandLine, HelpNamesEveryOptionAndFitsTheWidth) {
+  for (const Program program : {Program::train, Program::infer}) {
+    const std::string help = lab::help_text(program);
+    for (const char* option :
+         {"--set", "--offline", "--backend", "--print-config", "--help-config", "--version", "--help"})
+      EXPECT_NE(help.find(option), std::string::npos) << option;
+    std::istringstream lines(help);
+    for (std::string line; std::getline(lines, line);) EXPECT_LE(line.size(), 100u) << line;
+  }
+}
+
+}  // namespace
