@@ -48,6 +48,10 @@ MODELS = {
     "toy": (ToyNet, nn.BCEWithLogitsLoss(), "configs/mnist_toy.toml", 256),
 }
 SAMPLES = 1000
+# BatchNorm takes away any bias before it: the gradients of these biases are rounding and nothing else, and Adam, which divides
+# by their size, turns them into steps. No two programs agree on where such a bias goes, nor on the mean that follows it;
+# nothing depends on it.
+ADRIFT = {"conv1.bias", "conv2.bias", "norm1.running_mean", "norm2.running_mean"}
 
 
 def part(trace, prefix):
@@ -140,13 +144,16 @@ def compare(tool, folder, model_kind, optimizer_kind, precision, epochs, clip=0.
     subprocess.run([tool, config, out, *(f"{k}={v}" for k, v in settings.items())], check=True)
     trace = load_file(out)
     losses, model = train(model_kind, optimizer_kind, trace, epochs, batch, clip)
-    end = {k: v for k, v in model.state_dict().items()}
+    adrift = ADRIFT if (model_kind, optimizer_kind) == ("toy", "adamw") else set()
+    ours, theirs = part(trace, "end."), model.state_dict()
+    assert ours.keys() == theirs.keys(), ours.keys() ^ theirs.keys()
     found = {
         "gradients": check_gradients(model_kind, trace),
         "ten losses": float((trace["losses"] - losses)[:10].abs().max()),
         "all losses": float((trace["losses"] - losses).abs().max()),
-        "weights": worst(part(trace, "end."), end),
+        "weights": worst(*({k: v for k, v in side.items() if k not in adrift} for side in (ours, theirs))),
     }
+    assert precision == "32-true" or worst(ours, theirs) <= 1e-6, "a bias before BatchNorm drifted far"
     limits = {"gradients": 1e-5, "ten losses": 1e-5} if precision == "32-true" else dict.fromkeys(found, 1e-8)
     line = ", ".join(f"{name} {value:.1e}" for name, value in found.items())
     print(f"{model_kind} {optimizer_kind} {precision}{' clipped' if clip else ''}, {len(losses)} steps: {line}", flush=True)
