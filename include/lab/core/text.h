@@ -32,9 +32,10 @@ std::string shortest(double value);
 
 // A TOML basic string: quoted, with escapes.
 std::string quoted(std::string_view value);
-inline std::string quoted(const std::string& value) {
-  return quoted(std::string_view(value));
-}  // before std::quoted
+// The same; argument lookup would otherwise find std::quoted for a std::string.
+inline std::string quoted(const std::string& value) { return quoted(std::string_view(value)); }
+inline std::string quoted(std::string& value) { return quoted(std::string_view(value)); }
+inline std::string quoted(const char* value) { return quoted(std::string_view(value)); }
 
 // "1.2 MiB"
 std::string byte_size(uint64_t bytes);
