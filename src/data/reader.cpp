@@ -118,14 +118,17 @@ class BatchMaker {
     if (positions.count == 0) {  // nobody sees the sample, only what it is like
       source_.read(0, sample_);
       transform(request.epoch);
+      check_sizes();
       make_parts(batch, sample_);
       return batch;
     }
     FiniteCheck finite;
+    batch.ids.reserve(static_cast<size_t>(positions.count));
     for (int64_t p = positions.first; p < positions.end() && !stop.stop_requested(); ++p) {
       source_.read(options_.shuffle ? shuffled(options_.seed, request.epoch, source_.size(), p) : p, sample_);
       if (!finite.passes(sample_)) continue;
       transform(request.epoch);
+      check_sizes();
       if (batch.parts.empty()) make_parts(batch, sample_);
       add_row(batch, sample_, source_.path());
     }
@@ -151,6 +154,16 @@ class BatchMaker {
         throw DataError(place(), problem.what());
       }
     }
+  }
+
+  // A transform that changed one and forgot the other would have us copy beyond the batch.
+  void check_sizes() const {
+    for (const Part& part : sample_.parts)
+      if (static_cast<int64_t>(part.bytes.size()) != part.elements() * size_of(part.type))
+        throw DataError("'", part.name, "' of sample ", sample_.id, " of ", source_.path(), " has ",
+                        part.bytes.size(), " bytes after its transforms, which are not ", name_of(part.type),
+                        " of the shape ", detail::shape_text(part.shape),
+                        "; a transform must keep them in step");
   }
 
   const Source& source_;

@@ -11,11 +11,10 @@ int64_t Part::elements() const {
 }
 
 Part& Sample::operator[](std::string_view name) {
-  std::vector<std::string> names;
-  for (Part& part : parts) {
+  for (Part& part : parts)
     if (part.name == name) return part;
-    names.push_back(part.name);
-  }
+  std::vector<std::string> names;
+  for (const Part& part : parts) names.push_back(part.name);
   const std::string near = nearest_name(name, names);
   throw ConfigError("a sample has no part '", name, "'",
                     near.empty() ? "" : text("; did you mean '", near, "'?"), "; it has ", join(names));

@@ -32,12 +32,12 @@ class Model {
     { h.ptr() } -> std::convertible_to<std::shared_ptr<torch::nn::Module>>;
   }
   Model(Holder holder, std::string input = "images") : module_(holder.ptr()) {  // NOLINT: a module is a model
-    if constexpr (requires(const Batch& b) { holder->forward(b); })
-      forward_ = [holder](const Batch& batch) mutable { return Parts(holder->forward(batch)); };
-    else
+    if constexpr (requires(const at::Tensor& tensor) { holder->forward(tensor); })
       forward_ = [holder, input = std::move(input)](const Batch& batch) mutable {
         return Parts(holder->forward(batch[input]));
       };
+    else
+      forward_ = [holder](const Batch& batch) mutable { return Parts(holder->forward(batch)); };
   }
   explicit operator bool() const { return module_ != nullptr; }
   torch::nn::Module& module() const { return *module_; }

@@ -168,6 +168,16 @@ TEST_F(BatchTest, RefusesSamplesThatDiffer) {
   EXPECT_THROW(make_batch(*source, {grow}, {}, {0, {0, 4}}), DataError);
 }
 
+TEST_F(BatchTest, RefusesShapesThatTheirBytesDoNotFit) {
+  const auto grow = map("grow", [](Sample& sample, Rng&) { sample["images"].shape = {30, 40}; });
+  for (const Range positions : {Range{3, 2}, Range{3, 0}})
+    EXPECT_THAT(
+        test::message_of<DataError>([&] {
+          make_batch(*source, {grow}, {}, {0, positions});
+        }),
+        AllOf(HasSubstr("'images' of sample"), HasSubstr("12 bytes"), HasSubstr("u8 of the shape (30, 40)")));
+}
+
 TEST_F(BatchTest, SaysWhichTransformFailedOnWhichSample) {
   const auto broken = map("broken", [](Sample& sample, Rng&) {
     if (sample.id == 1) throw std::out_of_range("no such pixel");

@@ -10,6 +10,7 @@
 #include "lab/train/loss.h"
 #include "lab/train/metric.h"
 #include "lab/train/optimizer.h"
+#include "lab/train/plan.h"
 #include "lab/train/schedule.h"
 
 namespace {
@@ -51,6 +52,23 @@ lab::Batch labels(at::Tensor tensor) {
   batch.ids.resize(static_cast<size_t>(tensor.size(0)));
   batch.parts.add("labels", std::move(tensor));
   return batch;
+}
+
+struct SumOfParts : torch::nn::Module {
+  at::Tensor forward(const lab::Batch& batch) { return batch["left"] + batch["right"]; }
+};
+
+TEST(Model, TakesOneTensorOrTheBatch) {
+  lab::Batch batch = labels(torch::zeros({2}));
+  batch.parts.add("images", torch::ones({2, 3}));
+  batch.parts.add("left", torch::ones({2}));
+  batch.parts.add("right", torch::ones({2}));
+  const lab::Model chain =
+      torch::nn::Sequential(torch::nn::Flatten(), torch::nn::ReLU());  // would take anything
+  EXPECT_TRUE(chain.forward(batch).only().equal(torch::ones({2, 3})));
+  EXPECT_TRUE(lab::Model(torch::nn::ReLU(), "left").forward(batch).only().equal(torch::ones({2})));
+  const lab::Model whole = torch::nn::ModuleHolder<SumOfParts>(std::make_shared<SumOfParts>());
+  EXPECT_TRUE(whole.forward(batch).only().equal(torch::full({2}, 2.0)));
 }
 
 TEST(Loss, SumOverWeightIsTorchsMean) {
