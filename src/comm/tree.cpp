@@ -65,8 +65,8 @@ Buffer combine(TreeNode node, std::span<const Known> known) {
 void tree_all_reduce(Communicator& comm, int64_t leaves, std::span<const Buffer> partials,
                      std::vector<std::byte>& scratch) {
   const int ranks = comm.size(), me = comm.rank();
-  if (ranks == 1 && partials.size() == 1) return;
   const Buffer whole = partials.front();
+  if (whole.count == 0 || (ranks == 1 && partials.size() == 1)) return;
   const Range mine = shard(whole.count, me, ranks);
 
   // Every rank sums one slice of the elements: bring that slice of all ranks' nodes here.

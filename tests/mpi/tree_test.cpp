@@ -2,7 +2,9 @@
 
 #include <gtest/gtest.h>
 
-#include <cstring>
+#include <algorithm>
+#include <cmath>
+#include <span>
 
 #include "group.h"
 #include "lab/core/random.h"
@@ -45,7 +47,8 @@ void same_bits_as_one_process(DType type, int64_t leaves) {
     int level = 0;
     while ((int64_t{1} << level) < leaves) ++level;
     const auto expected = tree_sum<T>({level, 0}, n);
-    ASSERT_EQ(std::memcmp(held[0].data(), expected.data(), static_cast<size_t>(n) * sizeof(T)), 0)
+    const auto bytes = std::as_bytes(std::span(held[0])), wanted = std::as_bytes(std::span(expected));
+    ASSERT_TRUE(std::equal(bytes.begin(), bytes.end(), wanted.begin(), wanted.end()))
         << n << " of " << leaves;
   }
 }
