@@ -43,6 +43,11 @@ void add(const Buffer& into, const Buffer& from) {
     throw Bug("a tree sum of ", name_of(into.type));
 }
 
+// A slice may be empty where there are more ranks than elements.
+void copy(const Buffer& to, const Buffer& from) {
+  if (to.count > 0) std::memcpy(to.data, from.data, static_cast<size_t>(to.bytes()));
+}
+
 // One rank's part of the elements, for every node that some rank could make alone.
 struct Known {
   TreeNode node;
@@ -94,13 +99,12 @@ void tree_all_reduce(Communicator& comm, int64_t leaves, std::span<const Buffer>
   const Range held = shard(leaves, me, ranks);
   for (const auto& k : known)
     if (k.node.first() >= held.first && k.node.end() <= held.end())
-      std::memcpy(k.buffer.data, partials[own++].slice(mine.first, mine.count).data,
-                  static_cast<size_t>(k.buffer.bytes()));
+      copy(k.buffer, partials[own++].slice(mine.first, mine.count));
   comm.exchange(sends, receives);
 
   const TreeNode root{log2_floor(leaves), 0};
   const Buffer sum = combine(root, known);
-  std::memcpy(whole.slice(mine.first, mine.count).data, sum.data, static_cast<size_t>(sum.bytes()));
+  copy(whole.slice(mine.first, mine.count), sum);
 
   sends.clear();
   receives.clear();
