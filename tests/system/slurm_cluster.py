@@ -3,6 +3,7 @@
 import ctypes
 import os
 import pathlib
+import random
 import shutil
 import signal
 import socket
@@ -19,18 +20,18 @@ CONFIG = """
 ClusterName=lab
 SlurmctldHost=localhost(127.0.0.1)
 SlurmctldPort={controller_port}
-SlurmdPort={node_port}
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
 CredType=cred/munge
 AuthInfo=socket={root}/munge/socket,cred_expire=5
 StateSaveLocation={root}/state
-SlurmdSpoolDir={root}/spool
+SlurmdSpoolDir={root}/spool-%n
 SlurmctldPidFile={root}/slurmctld.pid
-SlurmdPidFile={root}/slurmd.pid
+SlurmdPidFile={root}/slurmd-%n.pid
 SlurmctldLogFile={root}/slurmctld.log
-SlurmdLogFile={root}/slurmd.log
+SlurmdLogFile={root}/slurmd-%n.log
+TmpFS={root}/tmp-%n
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 JobAcctGatherType=jobacct_gather/none
@@ -45,9 +46,12 @@ PreemptMode=REQUEUE
 ReturnToService=2
 JobRequeue=1
 KillWait=30
-NodeName=localhost NodeAddr=127.0.0.1 CPUs=2 State=UNKNOWN
-PartitionName=normal Nodes=localhost Default=YES MaxTime=60 PriorityTier=1 GraceTime={grace}
-PartitionName=urgent Nodes=localhost MaxTime=60 PriorityTier=2 PreemptMode=OFF
+NodeName=one NodeHostname=localhost NodeAddr=127.0.0.1 Port={one} CPUs=2 State=UNKNOWN
+NodeName=two NodeHostname=localhost NodeAddr=127.0.0.1 Port={two} CPUs=2 State=UNKNOWN
+PartitionName=normal Nodes=one Default=YES PriorityTier=1
+PartitionName=urgent Nodes=one PriorityTier=2 PreemptMode=OFF
+PartitionName=other Nodes=two PriorityTier=1
+PartitionName=both Nodes=one,two PriorityTier=1
 """
 
 
@@ -60,12 +64,13 @@ def why_not():
 
 
 def free_ports(count):
-    sockets = [socket.socket() for _ in range(count)]
-    for s in sockets:
-        s.bind(("127.0.0.1", 0))
-    ports = [s.getsockname()[1] for s in sockets]
-    for s in sockets:
-        s.close()
+    """Below those that the kernel gives to connections, one of which could take a port before its daemon does."""
+    ports = []
+    while len(ports) < count:
+        port = random.randrange(15000, 32000)
+        with socket.socket() as s:
+            if port not in ports and s.connect_ex(("127.0.0.1", port)) != 0:
+                ports.append(port)
     return ports
 
 
@@ -95,17 +100,26 @@ def descendants(pid):
     return direct + [grandchild for child in direct for grandchild in descendants(child)]
 
 
+def environment_of(pid):
+    """The NAME=VALUE words that a process was started with."""
+    try:
+        return set(pathlib.Path(f"/proc/{pid}/environ").read_text(errors="replace").split("\0"))
+    except OSError:
+        return set()
+
+
 class Cluster:
     """Use with `with`. At its end no process is left of what was started in it: every orphan becomes a child of this process."""
 
-    def __init__(self, root, grace=0):
+    def __init__(self, root):
         self.root, self.daemons = pathlib.Path(root), []
+        self.root.mkdir()
         self.environment = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM", "SBATCH", "SRUN", "OMPI", "PMI"))}
         self.environment.update(PATH=PATH, SLURM_CONF=str(self.root / "slurm.conf"))
-        controller_port, node_port = free_ports(2)
-        for folder in ("state", "spool", "munge"):
+        controller_port, one, two = free_ports(3)
+        for folder in ("state", "spool-one", "spool-two", "tmp-one", "tmp-two", "munge"):
             (self.root / folder).mkdir(mode=0o755)
-        config = CONFIG.format(root=self.root, controller_port=controller_port, node_port=node_port, grace=grace)
+        config = CONFIG.format(root=self.root, controller_port=controller_port, one=one, two=two)
         (self.root / "slurm.conf").write_text(config)
         (self.root / "cgroup.conf").write_text("CgroupAutomount=no\n")
 
@@ -120,8 +134,9 @@ class Cluster:
                        f"--pid-file={munge}/pid", f"--log-file={munge}/log")
             wait_until((munge / "socket").exists, "munged answers")
             self.start("slurmctld", "-D", "-c")
-            self.start("slurmd", "-D", "-c", "-N", "localhost")
-            wait_until(lambda: "idle" in self.ask("sinfo", "-h", "-o", "%T").stdout, "the node is idle")
+            self.start("slurmd", "-D", "-c", "-N", "one")
+            self.start("slurmd", "-D", "-c", "-N", "two")
+            wait_until(self.both_idle, "both nodes are idle")
         except BaseException:
             self.__exit__()
             raise
@@ -145,9 +160,14 @@ class Cluster:
 
     def start(self, program, *words):
         """A daemon that ends with this process, whatever ends it."""
-        with open(self.root / f"{program}.out", "wb") as out:
+        with open(self.root / f"{program}.out", "ab") as out:
             self.daemons.append(subprocess.Popen([program, *words], env=self.environment, cwd=self.root, stdout=out, stderr=out, stdin=subprocess.DEVNULL,
                                                  preexec_fn=lambda: self.libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)))
+
+    def both_idle(self):
+        ended = [daemon.args[0] for daemon in self.daemons if daemon.poll() is not None]
+        assert not ended, "\n".join(f"{name} has ended:\n{(self.root / name).with_suffix('.out').read_text()}" for name in ended)
+        return self.ask("sinfo", "-h", "-N", "-p", "both", "-o", "%T").stdout.split() == ["idle", "idle"]
 
     def ask(self, *words, **options):
         """The finished process of a Slurm command."""
