@@ -35,8 +35,6 @@ const std::vector<std::string> later = {
     "profile", "replay",      "validate-only", "test",  "verify-resume", "plugin", "check-gradients"};
 const std::map<char, std::string> later_letters = {{'d', "dev-run"}, {'g', "gpu-devices"}};
 
-std::string program_name(Program program) { return program == Program::train ? "lab_train" : "lab_infer"; }
-
 [[noreturn]] void refuse(Program program, const std::string& option) {
   const std::string name = option.substr(0, option.find('='));
   const std::string bare = name.substr(name.find_first_not_of('-'));
@@ -48,8 +46,8 @@ std::string program_name(Program program) { return program == Program::train ? "
   std::vector<std::string> names;
   for (const auto& known : table()) names.push_back(known.name);
   const std::string near = nearest_name(bare, names);
-  throw UsageError("unknown option ", name, near.empty() ? "" : text("; did you mean --", near, "?"), " See ",
-                   program_name(program), " --help.");
+  throw UsageError("unknown option ", name, near.empty() ? "" : text("; did you mean --", near, "?"),
+                   "; see ", program_name(program), " --help");
 }
 
 // nullptr: no such option. "--name", "--name=value", "-x".
@@ -125,6 +123,8 @@ Backend backend_named(const std::string& name) {
 }
 
 }  // namespace
+
+std::string program_name(Program program) { return program == Program::train ? "lab_train" : "lab_infer"; }
 
 CommandLine parse_command_line(Program program, int argc, char** argv) {
   const Words words = split(program, std::vector<std::string>(argv + 1, argv + argc));

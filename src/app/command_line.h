@@ -23,5 +23,6 @@ struct CommandLine {
 // config.
 CommandLine parse_command_line(Program program, int argc, char** argv);
 std::string help_text(Program program);
+std::string program_name(Program program);  // "lab_train"
 
 }  // namespace lab

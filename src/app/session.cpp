@@ -22,7 +22,7 @@ bool answer(const CommandLine& line, Program program, const std::vector<Experime
   if (line.help)
     std::cout << help_text(program);
   else if (line.version)
-    std::cout << "lab " << version << "\n";
+    std::cout << program_name(program) << " " << version << "\n";
   else
     std::cout << config_help(experiments, "");
   std::cout << std::flush;
@@ -44,17 +44,21 @@ int guarded(Session& session, const std::function<void(Session&)>& work) {
     if (session.comm.rank() == 0) session.log.error(e.what());
     session.world.leave();
     return static_cast<int>(e.code());
-  } catch (const Error& e) {
-    return end_all(e.code(), e.what());
-  } catch (const c10::Error& e) {  // its what() ends with a stack trace
-    return end_all(ExitCode::bug,
-                   text("torch: ", e.what_without_backtrace(), "; do the model's shapes fit its input?"));
   } catch (const std::exception& e) {
-    return end_all(ExitCode::bug, text("unexpected error: ", e.what()));
+    const Failure failure = failure_of(e);
+    return end_all(failure.code, failure.message);
   }
 }
 
 }  // namespace
+
+Failure failure_of(const std::exception& error) {
+  if (const auto* ours = dynamic_cast<const Error*>(&error)) return {ours->code(), ours->what()};
+  if (const auto* torchs = dynamic_cast<const c10::Error*>(&error))  // its what() ends with a stack trace
+    return {ExitCode::bug,
+            text("torch: ", torchs->what_without_backtrace(), "; do the model's shapes fit its input?")};
+  return {ExitCode::bug, text("unexpected error: ", error.what())};
+}
 
 int run_session(Program program, int argc, char** argv, const std::vector<Experiment>& experiments,
                 const std::function<void(Session&)>& work) {

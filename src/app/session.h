@@ -2,6 +2,7 @@
 // What lab_train and lab_infer have in common: from the command line to a group of ranks that agrees, and
 // back out with the right exit code.
 
+#include <exception>
 #include <functional>
 #include <memory>
 #include <set>
@@ -12,6 +13,7 @@
 #include "app/launch.h"
 #include "app/run_config.h"
 #include "lab/comm/world.h"
+#include "lab/core/error.h"
 #include "lab/core/log.h"
 #include "lab/data/source.h"
 #include "lab/device/device.h"
@@ -34,6 +36,13 @@ struct Session {
 // by the rank that has it, which ends the job.
 int run_session(Program program, int argc, char** argv, const std::vector<Experiment>& experiments,
                 const std::function<void(Session&)>& work);
+
+// What an exception is to the user: an exit code and a message without a stack trace.
+struct Failure {
+  ExitCode code = ExitCode::bug;
+  std::string message;
+};
+Failure failure_of(const std::exception& error);
 
 // The layouts of these files, read by a helper on rank 0; then this rank's own handle for each dataset that
 // is not empty. Every rank must call; AgreedError when anything about them is wrong.

@@ -69,7 +69,8 @@ class RunRecords {
     close("completed", ExitCode::done, "");
     if (!result.stopped_by.empty()) log_.info(result.stopped_by);
     const auto& best = record_.best;
-    log_.info("finished after ", result.epochs, " epochs, ", result.steps, " steps");
+    log_.info("finished after ", result.epochs, result.epochs == 1 ? " epoch, " : " epochs, ", result.steps,
+              result.steps == 1 ? " step" : " steps");
     std::cout << folder_->path()
               << (best ? text("  best ", best->monitor, " ", shortest(best->value), " in epoch ",
                               best->epoch + 1)
@@ -77,9 +78,9 @@ class RunRecords {
               << std::endl;
   }
 
-  void failed(ExitCode code, const std::string& error) noexcept {
+  void failed(const Failure& failure) noexcept {
     try {
-      if (folder_) close("failed", code, error);
+      if (folder_) close("failed", failure.code, failure.message);
     } catch (const std::exception& e) {
       log_.error(e.what());
     }
@@ -103,8 +104,10 @@ class RunRecords {
   std::vector<std::shared_ptr<Callback>> recorders_;
 };
 
-void fit(Session& session, const RunConfig& config, TrainPlan plan, RunRecords& records) {
-  const auto sources = open_sources(session.comm, {plan.train.dataset, plan.validate.dataset});
+using Sources = std::vector<std::shared_ptr<const Source>>;
+
+void fit(Session& session, const RunConfig& config, TrainPlan plan, const Sources& sources,
+         RunRecords& records) {
   TrainerContext context{session.comm,
                          session.log,
                          sources[0],
@@ -135,15 +138,14 @@ void train(Session& session, const std::vector<Experiment>& experiments) {
     seed_torch(static_cast<uint64_t>(config.trainer.seed), Purpose::init);
     plan = config.experiment.train();
   });
+  // Before there is a folder: a run that cannot begin leaves none.
+  const Sources sources = open_sources(session.comm, {plan.train.dataset, plan.validate.dataset});
   std::unique_ptr<RunRecords> records;
   agree(session.comm, [&] { records = std::make_unique<RunRecords>(session, config, plan); });
   try {
-    fit(session, config, std::move(plan), *records);
-  } catch (const Error& e) {
-    records->failed(e.code(), e.what());
-    throw;
+    fit(session, config, std::move(plan), sources, *records);
   } catch (const std::exception& e) {
-    records->failed(ExitCode::bug, e.what());
+    records->failed(failure_of(e));
     throw;
   }
 }

@@ -15,12 +15,25 @@
 #include "lab/train/reducer.h"
 #include "lab/train/seed.h"
 #include "lab/train/tensor_buffer.h"
+#include "train/explained.h"
 #include "train/non_finite.h"
 
 namespace lab {
 namespace {
 
-Numerics numerics_of(const TrainerOptions& options) { return {options.canonical(), options.virtual_ranks}; }
+Numerics numerics_of(const TrainerOptions& options, const TrainPlan& plan) {
+  return {options.canonical(), options.virtual_ranks, least_samples_of(plan.model.module())};
+}
+
+// The tags of everything that is measured at the end of an epoch.
+std::vector<std::string> tags_of(const TrainPlan& plan, bool validates) {
+  std::vector<std::string> tags = {"loss/train_epoch"};
+  for (const auto& metric : plan.metrics) tags.push_back(metric.name + "/train");
+  if (validates) tags.push_back("loss/validate");
+  for (const auto& metric : plan.metrics)
+    if (validates) tags.push_back(metric.name + "/validate");
+  return tags;
+}
 
 // What can be known before anything is computed.
 void check(const TrainPlan& plan, const TrainerOptions& options, const TrainerContext& context) {
@@ -39,6 +52,16 @@ void check(const TrainPlan& plan, const TrainerOptions& options, const TrainerCo
   if (context.train->size() == 0)
     throw DataError("the training set in ", context.train->path(),
                     " has no samples; give it a file that has, or take more of it");
+  const int64_t samples = context.train->size();
+  if (least_samples_of(plan.model.module()) > 1 && (samples - 1) % plan.batch_size == 0)
+    throw ConfigError("the last batch of each epoch would have one sample (", samples,
+                      " samples, batch_size ", plan.batch_size,
+                      "), from which the model's BatchNorm1d can't learn; choose another batch_size, or take "
+                      "a sample more or less");
+  const auto tags = tags_of(plan, context.validate != nullptr);
+  if (!plan.monitor.empty() && std::find(tags.begin(), tags.end(), plan.monitor) == tags.end())
+    throw ConfigError("the best checkpoint is to be chosen by ", quoted(plan.monitor),
+                      ", which is not measured; measured are: ", join(tags));
 }
 
 // The parameters in flat storage, in the run's precision, as rank 0 made them.
@@ -76,7 +99,7 @@ struct Trainer::State {
         options(std::move(o)),
         context(std::move(c)),
         comm(context.comm),
-        numerics(numerics_of(options)),
+        numerics(numerics_of(options, plan)),
         parameters(flatten(plan.model.module(), options.dtype(), comm)),
         optimizer(make_optimizer(plan.optimizer, parameters.values())),
         reducer(comm, parameters, {numerics, options.bucket_cap_mb}),
@@ -124,6 +147,9 @@ struct Trainer::State {
   WeightedSum forward(const MicroBatch& micro_batch, const Batch& batch);
   at::Tensor divisor(StepSums& sums) const;
   void train_epoch(int64_t epoch);
+  void measure(OrderedSums& sums, int64_t row, const Parts& output, const Batch& batch,
+               const WeightedSum& loss) const;
+  WeightedSum loss_of(const Parts& output, const Batch& batch) const;
   void evaluate(Values& values);
   Snapshot snapshot(const EpochReport& report);
   Signal end_epoch(EpochReport& report);
@@ -167,12 +193,23 @@ Batch Trainer::State::next_batch(int64_t step) {
 WeightedSum Trainer::State::forward(const MicroBatch& micro_batch, const Batch& batch) {
   if (batch.count() == 0) return {};
   const Parts output = plan.model.forward(batch);
-  const WeightedSum loss = plan.loss(output, batch);
-  const torch::NoGradGuard no_grad;
-  train_sums.add(micro_batch.leaf, 0, loss);
-  for (size_t i = 0; i < plan.metrics.size(); ++i)
-    train_sums.add(micro_batch.leaf, 1 + static_cast<int64_t>(i), plan.metrics[i].compute(output, batch));
+  const WeightedSum loss = loss_of(output, batch);
+  measure(train_sums, micro_batch.leaf, output, batch, loss);
   return loss;
+}
+
+WeightedSum Trainer::State::loss_of(const Parts& output, const Batch& batch) const {
+  return explained("loss", batch, [&] { return plan.loss(output, batch); });
+}
+
+// Adds a batch's loss and metrics to a row of sums.
+void Trainer::State::measure(OrderedSums& sums, int64_t row, const Parts& output, const Batch& batch,
+                             const WeightedSum& loss) const {
+  const torch::NoGradGuard no_grad;
+  sums.add(row, 0, loss);
+  for (size_t i = 0; i < plan.metrics.size(); ++i)
+    sums.add(row, 1 + static_cast<int64_t>(i),
+             explained("metric", batch, [&] { return plan.metrics[i].compute(output, batch); }));
 }
 
 // What the optimizer divides the sums by: the global weight, and the factor of clipping. As torch's
@@ -213,13 +250,12 @@ void Trainer::State::evaluate(Values& values) {
   if (!context.validate) return;
   tell(&Callback::validation_started, context.validate->size());
   OrderedSums sums(chunk_count(context.validate->size()), 1 + static_cast<int64_t>(plan.metrics.size()));
-  for_each_chunk(plan.model, context.validate, plan.validate, reader_options(plan.validate.shuffle),
-                 comm.rank(), comm.size(), [&](const ChunkOutput& out) {
-                   sums.add(out.chunk, 0, plan.loss(out.output, out.batch));
-                   for (size_t i = 0; i < plan.metrics.size(); ++i)
-                     sums.add(out.chunk, 1 + static_cast<int64_t>(i),
-                              plan.metrics[i].compute(out.output, out.batch));
-                 });
+  agree(comm, [&] {
+    for_each_chunk(plan.model, context.validate, plan.validate, reader_options(plan.validate.shuffle),
+                   comm.rank(), comm.size(), [&](const ChunkOutput& out) {
+                     measure(sums, out.chunk, out.output, out.batch, loss_of(out.output, out.batch));
+                   });
+  });
   const auto means = sums.means(comm);
   values.emplace_back("loss/validate", means[0]);
   for (size_t i = 0; i < plan.metrics.size(); ++i)
@@ -253,9 +289,6 @@ Signal Trainer::State::end_epoch(EpochReport& report) {
   Signal stop;
   agree(comm, [&] {
     if (!due && context.validate) return;  // what callbacks watch is not measured in this epoch
-    if (!plan.monitor.empty() && !value_of(report.values, plan.monitor))
-      throw ConfigError("the best checkpoint is to be chosen by ", quoted(plan.monitor),
-                        ", which is not measured; measured are: ", tags_of(report.values));
     for (const auto& callback : plan.callbacks)
       if (Signal signal = callback->epoch_finished(report); signal.stop && !stop.stop)
         stop = std::move(signal);
@@ -301,8 +334,10 @@ Trainer::~Trainer() = default;
 
 FitResult Trainer::fit() {
   State& s = *state_;
-  s.tell(&Callback::fit_started, {s.epoch_steps, s.options.max_epochs, s.samples,
-                                  s.context.validate ? s.context.validate->size() : 0});
+  const bool validates = s.context.validate != nullptr;
+  const FitReport fit_report{s.epoch_steps, s.options.max_epochs, s.samples,
+                             validates ? s.context.validate->size() : 0, tags_of(s.plan, validates)};
+  agree(s.comm, [&] { s.tell<const FitReport&>(&Callback::fit_started, fit_report); });
   EpochReport first;
   s.evaluate(first.values);
   s.tell(&Callback::first_validation_finished, first);

@@ -13,12 +13,12 @@ namespace lab {
 // Tags and what was measured: "loss/train_epoch", "loss/validate", "accuracy/validate", ...
 using Values = std::vector<std::pair<std::string, double>>;
 std::optional<double> value_of(const Values& values, const std::string& tag);
-std::string tags_of(const Values& values);  // "loss/train_epoch, loss/validate"
 
 struct FitReport {
   int64_t steps_per_epoch = 0;
   int64_t max_epochs = -1;
   int64_t samples = 0, validation_samples = 0;
+  std::vector<std::string> tags = {};  // of everything that is measured at the end of an epoch
 };
 
 struct StepReport {
@@ -69,7 +69,7 @@ struct EarlyStopping {
   Mode mode = Mode::min;
 };
 
-// Has state: one per run. Throws ConfigError in the first epoch when `monitor` is not measured.
+// Has state: one per run. Throws ConfigError when the fit starts and `monitor` will not be measured.
 std::shared_ptr<Callback> early_stopping(EarlyStopping options);
 
 }  // namespace lab
