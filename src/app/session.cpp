@@ -3,12 +3,15 @@
 #include <ATen/Parallel.h>
 #include <c10/util/Exception.h>
 
+#include <chrono>
 #include <iostream>
 #include <map>
+#include <thread>
 
 #include "lab/comm/agreement.h"
 #include "lab/core/error.h"
 #include "lab/core/process.h"
+#include "lab/core/signals.h"
 #include "lab/core/version.h"
 
 namespace lab {
@@ -29,7 +32,7 @@ bool answer(const CommandLine& line, Program program, const std::vector<Experime
   return true;
 }
 
-int guarded(Session& session, const std::function<void(Session&)>& work) {
+int guarded(Session& session, const std::function<ExitCode(Session&)>& work) {
   const auto end_all = [&](ExitCode code, const std::string& message) {
     session.log.error(message);
     if (session.comm.size() > 1) session.world.abort(code);
@@ -37,9 +40,9 @@ int guarded(Session& session, const std::function<void(Session&)>& work) {
     return static_cast<int>(code);
   };
   try {
-    work(session);
+    const ExitCode code = work(session);
     session.world.leave();
-    return static_cast<int>(ExitCode::done);
+    return static_cast<int>(code);
   } catch (const AgreedError& e) {
     if (session.comm.rank() == 0) session.log.error(e.what());
     session.world.leave();
@@ -61,7 +64,7 @@ Failure failure_of(const std::exception& error) {
 }
 
 int run_session(Program program, int argc, char** argv, const std::vector<Experiment>& experiments,
-                const std::function<void(Session&)>& work) {
+                const std::function<ExitCode(Session&)>& work) {
   start_process();
   const Launch launch = detect_launch();
   const bool speaks = launch.rank_hint == 0;
@@ -69,6 +72,7 @@ int run_session(Program program, int argc, char** argv, const std::vector<Experi
   try {
     const CommandLine line = parse_command_line(program, argc, argv);
     if (answer(line, program, experiments, speaks)) return 0;
+    if (program == Program::train) catch_stop_signals();
     World world = launch.by_mpi ? World::join(&argc, &argv) : World::alone();
     const Log log(world.rank(), world.size());
     std::unique_ptr<Communicator> comm;
@@ -83,16 +87,20 @@ int run_session(Program program, int argc, char** argv, const std::vector<Experi
     return guarded(session, [&](Session& s) {
       if (line.print_config || line.help_config) {
         const RunConfig config = load_run_config(*comm, line.config, line.sets, experiments);
-        if (s.comm.rank() != 0) return;
+        if (s.comm.rank() != 0) return ExitCode::done;
         std::cout << (line.print_config ? to_toml(config.resolved, true)
                                         : config_help(experiments, config.experiment_name))
                   << std::flush;
-        return;
+        return ExitCode::done;
       }
-      work(s);
+      return work(s);
     });
   } catch (const Error& e) {
-    if (speaks) Log().error(e.what());
+    // The launcher ends the job at the first rank that fails: the one that speaks must be first.
+    if (speaks)
+      Log().error(e.what());
+    else
+      std::this_thread::sleep_for(std::chrono::seconds(1));
     return static_cast<int>(e.code());
   }
 }

@@ -32,10 +32,10 @@ struct Session {
 };
 
 // Starts the process, parses the command line, answers --help and the like, joins the world, and runs `work`.
-// Returns the exit code. An error that all ranks know of is said by rank 0 and all leave; any other is said
-// by the rank that has it, which ends the job.
+// Returns the exit code, `work`'s or an error's. An error that all ranks know of is said by rank 0 and all
+// leave; any other is said by the rank that has it, which ends the job.
 int run_session(Program program, int argc, char** argv, const std::vector<Experiment>& experiments,
-                const std::function<void(Session&)>& work);
+                const std::function<ExitCode(Session&)>& work);
 
 // What an exception is to the user: an exit code and a message without a stack trace.
 struct Failure {

@@ -21,6 +21,10 @@ struct TrainerOptions {
   std::string default_root_dir = "data/artifacts";
   bool enable_progress_bar = false;
   bool enable_checkpointing = true;
+  int64_t checkpoint_every_n_steps = 0;  // 0: only at the end of each epoch
+  double checkpoint_every_minutes = 0;   // 0: likewise
+  int64_t checkpoint_keep = 2;           // the newest so many
+  std::string on_checkpoint_error = "stop";
 
   int64_t seed = 0;
   std::string numerics = "ordinary";
