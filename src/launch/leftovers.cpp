@@ -8,10 +8,8 @@
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
-#include <csignal>
 #include <ctime>
 #include <filesystem>
-#include <optional>
 #include <utility>
 
 #include "lab/core/error.h"
@@ -56,45 +54,43 @@ std::vector<std::string> entries(const std::string& folder, const std::string& p
   return out;
 }
 
-// Adds what a process has open or mapped. False: it is ours and does not let us look.
-bool add_held(pid_t pid, unsigned user, std::vector<std::string>& held) {
-  struct stat info {};
+// What a process has open or mapped; nothing where it has ended or does not let us look, as those do that may
+// do more than we may: launchers and ranks of ours do.
+void add_held(pid_t pid, std::vector<std::string>& held) {
   const std::string process = text("/proc/", pid);
-  if (stat(process.c_str(), &info) != 0) return true;  // it has ended
-  if (access((process + "/maps").c_str(), R_OK) != 0 && errno == EACCES) return info.st_uid != user;
-  std::error_code problem;
-  for (const auto& entry : fs::directory_iterator(process + "/fd", problem)) {
+  std::error_code ignored;
+  for (const auto& entry : fs::directory_iterator(process + "/fd", ignored)) {
     std::error_code gone;
     held.push_back(fs::read_symlink(entry.path(), gone));
   }
-  if (problem == std::errc::permission_denied) return info.st_uid != user;
-  held.push_back(fs::read_symlink(process + "/cwd", problem));
+  held.push_back(fs::read_symlink(process + "/cwd", ignored));
   const std::string maps = read_proc(pid, "maps");
   for (size_t at = 0; at < maps.size();) {
     const size_t end = std::min(maps.find('\n', at), maps.size());
     if (const size_t path = maps.find('/', at); path < end) held.push_back(maps.substr(path, end - path));
     at = end + 1;
   }
-  return true;
 }
 
-struct Held {
-  std::vector<std::string> paths;
-  bool mpi = false;  // a process of an MPI job lives
-};
-// None: a process of ours does not let us look, so that anything may be in use.
-std::optional<Held> held_by_the_living(unsigned user) {
-  Held out;
-  for (const pid_t pid : all_processes()) {
-    if (!add_held(pid, user, out.paths)) return std::nullopt;
-    out.mpi = out.mpi || !job_process(pid, read_proc(pid, "environ"), "").rank.empty();
-  }
-  std::sort(out.paths.begin(), out.paths.end());
-  out.paths.erase(std::unique(out.paths.begin(), out.paths.end()), out.paths.end());
+std::vector<std::string> held_by_the_living() {
+  std::vector<std::string> out;
+  for (const pid_t pid : all_processes()) add_held(pid, out);
+  std::sort(out.begin(), out.end());
+  out.erase(std::unique(out.begin(), out.end()), out.end());
   return out;
 }
 
-bool lives(pid_t pid) { return kill(pid, 0) == 0 || errno != ESRCH; }
+bool runs_mpi(const std::vector<std::string>& held) {
+  return std::any_of(held.begin(), held.end(),
+                     [](const std::string& path) { return path.find("/libmpi.so") != std::string::npos; });
+}
+
+// The process of this id lives and is what makes such folders, not another one that was given the id since.
+bool is_launcher(pid_t pid) {
+  const std::string name = read_proc(pid, "comm");
+  const auto known = {"mpirun", "mpiexec", "orterun", "oshrun", "orted"};
+  return std::any_of(known.begin(), known.end(), [&](const char* one) { return name.starts_with(one); });
+}
 
 void remove(const std::string& path, std::vector<std::string>& removed) {
   std::error_code problem;
@@ -155,18 +151,17 @@ std::vector<std::string> remove_leftovers(const Places& places) {
   const auto sessions = entries(all_sessions, "", places.user);
   std::vector<std::string> removed;
   if (ours.empty() && segments.empty() && sessions.empty()) return removed;
-  const std::optional<Held> held = held_by_the_living(places.user);
-  if (!held) return removed;
+  const std::vector<std::string> held = held_by_the_living();
   for (const std::string& folder : ours) {
     const Descriptor descriptor(folder);
-    if (descriptor.is_open() && descriptor.lock() && !in_use(folder, held->paths)) remove(folder, removed);
+    if (descriptor.is_open() && descriptor.lock() && !in_use(folder, held)) remove(folder, removed);
   }
   for (const std::string& segment : segments)
-    if (!in_use(segment, held->paths)) remove(segment, removed);
+    if (!in_use(segment, held)) remove(segment, removed);
   for (const std::string& session : sessions) {
     const int owner = session_owner(fs::path(session).filename());
-    if (owner != 0 ? lives(owner) : held->mpi) continue;
-    if (!in_use(session, held->paths)) remove(session, removed);
+    if (owner != 0 ? is_launcher(owner) : runs_mpi(held)) continue;
+    if (!in_use(session, held)) remove(session, removed);
   }
   rmdir(all_sessions.c_str());  // where it is empty now
   return removed;
