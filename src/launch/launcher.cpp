@@ -60,14 +60,17 @@ Signals::Signals() {
   std::signal(SIGCHLD, SIG_DFL);  // where it is ignored, exit codes are lost
 }
 
-int Signals::wait(std::optional<std::chrono::milliseconds> most) const {
+Received Signals::wait(std::optional<std::chrono::milliseconds> most) const {
   const sigset_t set = watched();
-  if (!most) {
-    int signal = 0;
-    return sigwait(&set, &signal) == 0 ? signal : 0;
+  siginfo_t info{};
+  int signal = 0;
+  if (most) {
+    const timespec time = {most->count() / 1000, most->count() % 1000 * 1'000'000};
+    signal = sigtimedwait(&set, &info, &time);
+  } else {
+    signal = sigwaitinfo(&set, &info);
   }
-  const timespec time = {most->count() / 1000, most->count() % 1000 * 1'000'000};
-  return std::max(0, sigtimedwait(&set, nullptr, &time));
+  return signal > 0 ? Received{signal, info.si_pid} : Received{};
 }
 
 Launcher::Launcher(const LaunchCommand& command, const std::vector<std::string>& environment) {

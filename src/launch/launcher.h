@@ -12,13 +12,19 @@
 
 namespace lab {
 
+// A signal that came, and who sent it.
+struct Received {
+  int signal = 0;  // 0: none came in time
+  pid_t sender = 0;
+};
+
 // Blocks the signals that ask us to stop, and SIGCHLD, for the rest of the process; wait() takes them one by
 // one.
 class Signals {
  public:
   Signals();
-  // The next signal; 0: none came in time. No `most`: as long as it takes.
-  int wait(std::optional<std::chrono::milliseconds> most) const;
+  // No `most`: as long as it takes.
+  Received wait(std::optional<std::chrono::milliseconds> most) const;
 };
 
 // A launcher that runs. It has a session of its own, so that Ctrl-C in a terminal reaches us alone, no input,

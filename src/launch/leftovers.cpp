@@ -20,8 +20,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr int64_t newborn_seconds = 2;  // its maker may not have locked, opened or mapped it yet
-
 // An open file or folder; closing it gives up its lock.
 class Descriptor {
  public:
@@ -42,14 +40,15 @@ class Descriptor {
 std::string our_prefix(const Places& places) { return text("lab_run.", places.user, "."); }
 
 // Entries of a folder that are this user's, begin with `prefix`, and are no newborns.
-std::vector<std::string> entries(const std::string& folder, const std::string& prefix, unsigned user) {
+std::vector<std::string> entries(const std::string& folder, const std::string& prefix, const Places& places) {
   std::vector<std::string> out;
   std::error_code ignored;
   for (const auto& entry : fs::directory_iterator(folder, ignored)) {
     struct stat info {};
     if (!entry.path().filename().string().starts_with(prefix)) continue;
-    if (lstat(entry.path().c_str(), &info) != 0 || info.st_uid != user || S_ISLNK(info.st_mode)) continue;
-    if (std::time(nullptr) - info.st_ctim.tv_sec > newborn_seconds) out.push_back(entry.path());
+    if (lstat(entry.path().c_str(), &info) != 0 || info.st_uid != places.user || S_ISLNK(info.st_mode))
+      continue;
+    if (std::time(nullptr) - info.st_ctim.tv_sec > places.newborn_seconds) out.push_back(entry.path());
   }
   return out;
 }
@@ -143,12 +142,12 @@ bool in_use(const std::string& path, const std::vector<std::string>& used) {
 
 std::vector<std::string> remove_leftovers(const Places& places) {
   // First the candidates, then what the living hold: a file that appears later is no candidate.
-  std::vector<std::string> ours = entries(places.shared_memory, our_prefix(places), places.user);
-  const std::vector<std::string> more = entries(places.temporary, our_prefix(places), places.user);
+  std::vector<std::string> ours = entries(places.shared_memory, our_prefix(places), places);
+  const std::vector<std::string> more = entries(places.temporary, our_prefix(places), places);
   ours.insert(ours.end(), more.begin(), more.end());
-  const auto segments = entries(places.shared_memory, "vader_segment." + places.host + ".", places.user);
+  const auto segments = entries(places.shared_memory, "vader_segment." + places.host + ".", places);
   const std::string all_sessions = text(places.temporary, "/ompi.", places.host, ".", places.user);
-  const auto sessions = entries(all_sessions, "", places.user);
+  const auto sessions = entries(all_sessions, "", places);
   std::vector<std::string> removed;
   if (ours.empty() && segments.empty() && sessions.empty()) return removed;
   const std::vector<std::string> held = held_by_the_living();

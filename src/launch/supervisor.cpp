@@ -70,8 +70,8 @@ class Start {
   StartEnd run() {
     while (!launcher_.ended()) {
       const bool held_back = stop_ != 0 && !passed_on_;
-      const int signal = signals_.wait(held_back ? std::optional(look_again) : std::nullopt);
-      if (signal != 0 && signal != SIGCHLD) take(signal);
+      const Received received = signals_.wait(held_back ? std::optional(look_again) : std::nullopt);
+      if (received.signal != 0 && received.signal != SIGCHLD) take(received);
       if (second_ != 0) break;
       if (stop_ != 0 && !passed_on_) pass_on();
     }
@@ -97,7 +97,8 @@ class Start {
     out.environment.emplace_back(progress_variable, progress_.path());
     return out;
   }
-  void take(int signal) {
+  void take(const Received& received) {
+    const int signal = received.signal;
     if (stop_ != 0) {
       second_ = signal;
       log_.warn("lab_run: ", strsignal(signal), " (", signal,
@@ -106,6 +107,8 @@ class Start {
     }
     stop_ = signal;
     at_stop_ = progress_.identity();
+    // Slurm that ends a job tells every process of it; the ranks would take another signal as the second one.
+    passed_on_ = signal == SIGTERM && read_proc(received.sender, "comm").starts_with("slurmstepd");
     log_.info("lab_run: ", strsignal(signal), " (", signal, "): the ranks finish their step and save; ",
               "a second signal ends them at once");
   }

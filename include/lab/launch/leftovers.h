@@ -13,6 +13,8 @@ struct Places {
   std::string temporary = "/tmp";
   std::string host;   // as Open MPI writes it into names
   unsigned user = 0;  // whose files
+  // What is younger is left alone: its maker may not have locked, opened or mapped it yet.
+  int newborn_seconds = 2;
 };
 
 // The name of this process's folder: in shared memory, or in the temporary place where that is not writable.
@@ -35,7 +37,7 @@ class JobFolder {
 
 // Removes what dead launchers of this user left on this machine: folders of ours that nobody holds, Open
 // MPI's session folders whose mpirun is gone, and its shared memory segments. What a living process has open
-// or mapped stays, and so does what was made in the last two seconds. Returns what was removed. Never throws.
+// or mapped stays, and so do newborns. Returns what was removed. Never throws.
 std::vector<std::string> remove_leftovers(const Places& places);
 
 // The parts, for tests. A session folder's owner by its name: pid.N is made by the mpirun with that process
