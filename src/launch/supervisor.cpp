@@ -107,10 +107,17 @@ class Start {
     }
     stop_ = signal;
     at_stop_ = progress_.identity();
-    // Slurm that ends a job tells every process of it; the ranks would take another signal as the second one.
-    passed_on_ = signal == SIGTERM && read_proc(received.sender, "comm").starts_with("slurmstepd");
+    // The ranks would take another signal as the second one.
+    passed_on_ = signal == SIGTERM && slurm_ends_the_job(received.sender);
     log_.info("lab_run: ", strsignal(signal), " (", signal, "): the ranks finish their step and save; ",
               "a second signal ends them at once");
+  }
+  // Slurm that ends a job (scancel, its time, another job's turn) tells every process of it, the ranks too; a
+  // signal to the batch script alone (scancel --batch) leaves the job running.
+  bool slurm_ends_the_job(pid_t sender) const {
+    if (!read_proc(sender, "comm").starts_with("slurmstepd") || job_.around.squeue.empty()) return false;
+    const auto asked = run_program({job_.around.squeue, "-h", "-j", job_.around.slurm_job, "-o", "%T"});
+    return asked.output != "RUNNING\n";
   }
   void pass_on() {
     const int at_least = command_.on_this_machine ? command_.ranks : 1;

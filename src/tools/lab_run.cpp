@@ -43,7 +43,9 @@ Surroundings look_around(const std::vector<std::string>& path) {
   Surroundings around;
   around.mpirun = find_program("mpirun", path).value_or("");
   around.srun = find_program("srun", path).value_or("");
-  around.slurm = !variable("SLURM_JOB_ID").empty();
+  around.squeue = find_program("squeue", path).value_or("");
+  around.slurm_job = variable("SLURM_JOB_ID");
+  around.slurm = !around.slurm_job.empty();
   around.slurm_tasks = number(variable("SLURM_NTASKS"), 0);
   around.slurm_nodes = number(variable("SLURM_JOB_NUM_NODES"), 1);
   for (const char* name : {"PBS_NODEFILE", "LSB_HOSTS", "LSB_DJOB_HOSTFILE", "PE_HOSTFILE"})

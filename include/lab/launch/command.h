@@ -13,9 +13,10 @@ namespace lab {
 
 // What decides beside the request. The caller looks; nothing here does.
 struct Surroundings {
-  std::string mpirun, srun;  // full paths; empty: not there
-  bool slurm = false;        // inside a Slurm allocation
-  int slurm_tasks = 0;       // 0: the allocation does not say
+  std::string mpirun, srun, squeue;  // full paths; empty: not there
+  std::string slurm_job;             // its id
+  bool slurm = false;                // inside a Slurm allocation
+  int slurm_tasks = 0;               // 0: the allocation does not say
   int slurm_nodes = 1;
   bool other_scheduler = false;  // an allocation that mpirun itself asks for nodes
   bool root = false;
