@@ -9,8 +9,10 @@
 
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <csignal>
 #include <cstdlib>
+#include <iostream>
 #include <string>
 #include <thread>
 
@@ -26,6 +28,8 @@ namespace {
 using namespace std::chrono_literals;
 
 void go_wrong(const std::string& what, lab::World& world, lab::Communicator& comm) {
+  const std::chrono::duration<double> now = std::chrono::system_clock::now().time_since_epoch();
+  std::cout << std::fixed << "goes wrong at " << now.count() << std::endl;
   if (what == "kill") raise(SIGKILL);
   if (what == "segv") raise(SIGSEGV);
   if (what == "exit0") _exit(0);
