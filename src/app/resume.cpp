@@ -88,7 +88,7 @@ bool is_harmless(const std::string& key) {
                                "checkpoint_every_minutes",
                                "checkpoint_keep",
                                "on_checkpoint_error",
-                               "hang_timeout"};
+                               "hang_seconds"};
   if (key.starts_with("task.") || key.starts_with("checkpoint.")) return true;
   return std::ranges::any_of(keys, [&](const char* name) { return key == text("trainer.init.", name); });
 }

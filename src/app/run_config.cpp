@@ -58,6 +58,8 @@ void describe(Fields<TrainerOptions>& f) {
     "how many of the newest checkpoints stay, beside best");
   f("on_checkpoint_error", &T::on_checkpoint_error, one_of({"stop", "continue"}),
     "when a checkpoint cannot be written");
+  f("hang_seconds", &T::hang_seconds, at_least(0),
+    "a rank that stands still for so long, and for 50 median steps, ends the job; 0: never");
   f("seed", &T::seed, at_least(0), "of weights, order, augmentation and dropout");
   f("numerics", &T::numerics, one_of({"ordinary", "canonical"}),
     "canonical: the same bits on any number of ranks up to virtual_ranks");

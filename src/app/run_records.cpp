@@ -182,7 +182,7 @@ void RunRecords::close(const std::string& status, ExitCode code, const std::stri
   folder_->write_run_json(record_);
 }
 
-void require_shared_folder(Communicator& comm, const std::string& folder_of_rank_0) {
+std::string require_shared_folder(Communicator& comm, const std::string& folder_of_rank_0) {
   constexpr int tries = 25;  // network file systems may take seconds to show what is new
   const std::string folder = broadcast_bytes(comm, folder_of_rank_0);
   agree(comm, [&] {
@@ -193,6 +193,7 @@ void require_shared_folder(Communicator& comm, const std::string& folder_of_rank
     throw IoError("this rank, on ", host_name(), ", does not see the run folder ", folder,
                   "; all nodes must share it: choose such a place with trainer.init.default_root_dir");
   });
+  return folder;
 }
 
 }  // namespace lab

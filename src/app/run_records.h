@@ -51,7 +51,7 @@ class RunRecords {
   std::vector<std::shared_ptr<Callback>> recorders_;
 };
 
-// Makes sure that every rank sees the folder that rank 0 writes to. Collective; AgreedError.
-void require_shared_folder(Communicator& comm, const std::string& folder_of_rank_0);
+// Makes sure that every rank sees the folder that rank 0 writes to, and returns it. Collective; AgreedError.
+std::string require_shared_folder(Communicator& comm, const std::string& folder_of_rank_0);
 
 }  // namespace lab

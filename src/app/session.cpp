@@ -15,6 +15,15 @@
 #include "lab/core/version.h"
 
 namespace lab {
+
+Failure failure_of(const std::exception& error) {
+  if (const auto* ours = dynamic_cast<const Error*>(&error)) return {ours->code(), ours->what()};
+  if (const auto* torchs = dynamic_cast<const c10::Error*>(&error))  // its what() ends with a stack trace
+    return {ExitCode::bug,
+            text("torch: ", torchs->what_without_backtrace(), "; do the model's shapes fit its input?")};
+  return {ExitCode::bug, text("unexpected error: ", error.what())};
+}
+
 namespace {
 
 // Options that ask a question instead of starting a run. True: it was answered.
@@ -32,13 +41,27 @@ bool answer(const CommandLine& line, Program program, const std::vector<Experime
   return true;
 }
 
-int guarded(Session& session, const std::function<ExitCode(Session&)>& work) {
-  const auto end_all = [&](ExitCode code, const std::string& message) {
-    session.log.error(message);
-    if (session.comm.size() > 1) session.world.abort(code);
+// An error of this rank alone, as far as it knows: it ends all. Where several ranks of a node have one at the
+// same time, the first speaks.
+int end_all(Session& session, const Failure& failure) {
+  Heartbeat& heartbeat = session.world.heartbeat();
+  heartbeat.last_word(failure.message);
+  if (session.comm.size() == 1) {
+    session.log.error(failure.message);
     session.world.leave();
-    return static_cast<int>(code);
-  };
+    return static_cast<int>(failure.code);
+  }
+  if (heartbeat.first_to_speak()) {
+    session.log.error(failure.message, " (rank ", session.comm.rank(), " on ", host_name(), ", ",
+                      where(heartbeat.own()), ")");
+    heartbeat.has_spoken();
+  }
+  for (int i = 0; i < 100 && !heartbeat.was_spoken(); ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  session.world.abort(failure.code);
+}
+
+int guarded(Session& session, const std::function<ExitCode(Session&)>& work) {
   try {
     const ExitCode code = work(session);
     session.world.leave();
@@ -48,20 +71,11 @@ int guarded(Session& session, const std::function<ExitCode(Session&)>& work) {
     session.world.leave();
     return static_cast<int>(e.code());
   } catch (const std::exception& e) {
-    const Failure failure = failure_of(e);
-    return end_all(failure.code, failure.message);
+    return end_all(session, failure_of(e));
   }
 }
 
 }  // namespace
-
-Failure failure_of(const std::exception& error) {
-  if (const auto* ours = dynamic_cast<const Error*>(&error)) return {ours->code(), ours->what()};
-  if (const auto* torchs = dynamic_cast<const c10::Error*>(&error))  // its what() ends with a stack trace
-    return {ExitCode::bug,
-            text("torch: ", torchs->what_without_backtrace(), "; do the model's shapes fit its input?")};
-  return {ExitCode::bug, text("unexpected error: ", error.what())};
-}
 
 int run_session(Program program, int argc, char** argv, const std::vector<Experiment>& experiments,
                 const std::function<ExitCode(Session&)>& work) {
@@ -83,7 +97,8 @@ int run_session(Program program, int argc, char** argv, const std::vector<Experi
       world.leave();
       return static_cast<int>(e.code());
     }
-    Session session{program, line, words, launch, world, *comm, log};
+    Watchdog watchdog(world.heartbeat(), log);
+    Session session{program, line, words, launch, world, *comm, log, watchdog};
     return guarded(session, [&](Session& s) {
       if (line.print_config || line.help_config) {
         const RunConfig config = load_run_config(*comm, line.config, line.sets, experiments);

@@ -15,6 +15,7 @@
 #include "lab/comm/world.h"
 #include "lab/core/error.h"
 #include "lab/core/log.h"
+#include "lab/core/watchdog.h"
 #include "lab/data/source.h"
 #include "lab/device/device.h"
 
@@ -29,6 +30,7 @@ struct Session {
   World& world;
   Communicator& comm;
   Log log;
+  Watchdog& watchdog;
 };
 
 // Starts the process, parses the command line, answers --help and the like, joins the world, and runs `work`.

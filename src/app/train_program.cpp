@@ -1,5 +1,6 @@
 // lab_train: from a config to a run folder.
 
+#include "app/beats.h"
 #include "app/run_records.h"
 #include "app/session.h"
 #include "lab/app/programs.h"
@@ -15,12 +16,14 @@ using Sources = std::vector<std::shared_ptr<const Source>>;
 
 FitResult fit(Session& session, const RunConfig& config, TrainPlan plan, const Sources& sources,
               RunRecords& records) {
+  auto recorders = records.recorders();
+  recorders.push_back(make_beats(session.world.heartbeat()));
   TrainerContext context{session.comm,
                          session.log,
                          sources[0],
                          sources[1] && sources[1]->size() > 0 ? sources[1] : nullptr,
                          records.checkpoints(),
-                         records.recorders(),
+                         std::move(recorders),
                          records.resume(),
                          stop_signal};
   return Trainer(std::move(plan), config.trainer, std::move(context)).fit();
@@ -42,6 +45,8 @@ ExitCode train(Session& session, const std::vector<Experiment>& experiments) {
   agree(session.comm, [&] { refuse_what_needs_a_server(config); });
   if (!session.line.offline)
     session.log.info("no ClearML configured: the run is recorded in its folder only, as with --offline");
+  session.watchdog.limit({.least = config.trainer.hang_seconds});
+  session.world.heartbeat().phase(Phase::loading);
   TrainPlan plan;
   agree(session.comm, [&] {
     seed_torch(static_cast<uint64_t>(config.trainer.seed), Purpose::init);
@@ -52,7 +57,7 @@ ExitCode train(Session& session, const std::vector<Experiment>& experiments) {
   std::unique_ptr<RunRecords> records;
   agree(session.comm, [&] { records = std::make_unique<RunRecords>(session, config, plan); });
   try {
-    require_shared_folder(session.comm, records->folder());
+    session.watchdog.report_to(require_shared_folder(session.comm, records->folder()) + "/hang.txt");
     return records->ended(fit(session, config, std::move(plan), sources, *records));
   } catch (const std::exception& e) {
     records->failed(failure_of(e));

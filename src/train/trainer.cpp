@@ -140,6 +140,7 @@ bool Trainer::State::evaluate(Values& values) {
     for_each_chunk(plan.model, context.validate, plan.validate, reader_options(plan.validate.shuffle),
                    comm.rank(), comm.size(), [&](const ChunkOutput& out) {
                      measure(sums, out.chunk, out.output, out.batch, loss_of(out.output, out.batch));
+                     tell(&Callback::validation_chunk_finished, out.chunk);
                      return context.stop_signal() == 0;
                    });
   });

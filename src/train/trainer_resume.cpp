@@ -30,10 +30,12 @@ Snapshot Trainer::State::snapshot() {
 
 void Trainer::State::save() {
   if (!options.enable_checkpointing) return;
+  for (const auto& recorder : context.recorders) recorder->checkpoint_started();
   buffers.combine_into_module(comm);
   const Snapshot now = snapshot();
   agree(comm, [&] { context.checkpoints.save(now); });
   saved_at = Clock::now();
+  for (const auto& recorder : context.recorders) recorder->checkpoint_taken(steps);
 }
 
 // A tensor of the checkpoint that rank 0 has, on every rank.

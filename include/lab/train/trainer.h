@@ -21,7 +21,7 @@ struct TrainerContext {
   std::shared_ptr<const Source> train;
   std::shared_ptr<const Source> validate;  // null: no validation
   CheckpointSink& checkpoints;
-  std::vector<std::shared_ptr<Callback>> recorders;  // rank 0's records and progress; empty elsewhere
+  std::vector<std::shared_ptr<Callback>> recorders;  // this rank's own: records and progress, heartbeat
   const SavedRun* resume = nullptr;                  // on rank 0: what to go on from; null: from the start
   // The signal that asks this rank for a stop, 0 for none; looked at in every step and chunk.
   std::function<int()> stop_signal = [] { return 0; };
