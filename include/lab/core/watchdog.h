@@ -14,13 +14,12 @@ namespace lab {
 
 struct WatchdogOptions {
   HangLimits limits;
-  std::string next =
-      "start it again with --resume to go on from the newest checkpoint";  // what to do, on a line
-  std::string limit_name = "trainer.init.hang_seconds";                    // how a user calls limits.least
+  std::string next = "start it again with --resume to go on from the newest checkpoint";  // ends the line
+  std::string limit_name = "trainer.init.hang_seconds";  // how a user calls limits.least
   std::chrono::milliseconds tick{1000};   // between two looks for hangs; deaths are noticed at once
   std::chrono::milliseconds turn{20};     // how long a rank waits for each lower one to speak
   std::chrono::milliseconds io{2000};     // the longest that writing a report or a log line may take
-  std::chrono::milliseconds grace{1500};  // for the launcher to end the others, before they do it themselves
+  std::chrono::milliseconds grace{1000};  // for the launcher to end the others, before they do it themselves
 };
 
 // A thread that watches the node's other ranks, and its own; each rank has one, made after all ranks have
@@ -40,10 +39,9 @@ class Watchdog {
   Watchdog(const Watchdog&) = delete;
   Watchdog& operator=(const Watchdog&) = delete;
 
-  // From any thread.
+  // From any thread. The report is the file for all places; "" (as at first): they go to the log.
   void limit(const HangLimits& limits);
-  void report_to(
-      const std::string& path);  // the file for all places; "" (as at first): none, they go to the log
+  void report_to(const std::string& path);
 
  private:
   struct Watch;
