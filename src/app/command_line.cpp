@@ -20,6 +20,11 @@ const std::vector<Option>& table() {
       {0, "set", "KEY=VALUE",
        "override a config value; may be given again; VALUE is TOML, or plain text for strings"},
       {'o', "offline", "", "open no socket but MPI's own"},
+      {0, "resume", "[PATH]",
+       "go on with a run: its folder or one of its checkpoints; without PATH the newest unfinished run of "
+       "this "
+       "config (of this Slurm job, if any), or a new one"},
+      {0, "allow-config-change", "", "with --resume: go on even if the config has changed in what it means"},
       {0, "backend", "B", "auto | nccl | mpi | self: how ranks talk to each other"},
       {0, "print-config", "", "print the resolved config, each value with its origin, and exit"},
       {0, "help-config", "", "explain every config key, and exit; with a config: its experiment's too"},
@@ -31,11 +36,9 @@ const std::vector<Option>& table() {
 
 // Parts of the contract that this version does not have yet.
 const std::vector<std::string> later = {
-    "dev-run", "gpu-devices", "resume",        "debug", "check",         "sweep",  "ranks-per-job",
-    "profile", "replay",      "validate-only", "test",  "verify-resume", "plugin", "check-gradients"};
+    "dev-run", "gpu-devices",   "debug", "check",         "sweep",  "ranks-per-job",  "profile",
+    "replay",  "validate-only", "test",  "verify-resume", "plugin", "check-gradients"};
 const std::map<char, std::string> later_letters = {{'d', "dev-run"}, {'g', "gpu-devices"}};
-
-std::string program_name(Program program) { return program == Program::train ? "lab_train" : "lab_infer"; }
 
 [[noreturn]] void refuse(Program program, const std::string& option) {
   const std::string name = option.substr(0, option.find('='));
@@ -48,8 +51,8 @@ std::string program_name(Program program) { return program == Program::train ? "
   std::vector<std::string> names;
   for (const auto& known : table()) names.push_back(known.name);
   const std::string near = nearest_name(bare, names);
-  throw UsageError("unknown option ", name, near.empty() ? "" : text("; did you mean --", near, "?"), " See ",
-                   program_name(program), " --help.");
+  throw UsageError("unknown option ", name, near.empty() ? "" : text("; did you mean --", near, "?"),
+                   "; see ", program_name(program), " --help");
 }
 
 // nullptr: no such option. "--name", "--name=value", "-x".
@@ -87,7 +90,7 @@ Words split(Program program, const std::vector<std::string>& words) {
     const bool inline_value = word.find('=') != std::string::npos;
     if (option->value.empty() && inline_value)
       throw UsageError("option --", option->name, " takes no value, but got ", quoted(word));
-    if (option->value.empty() || inline_value) continue;
+    if (option->value.empty() || option->value[0] == '[' || inline_value) continue;
     if (i + 1 == words.size())
       throw UsageError("option --", option->name, " wants a value: --", option->name, " ", option->value);
     out.options.push_back(words[++i]);
@@ -107,6 +110,8 @@ cxxopts::Options options_of(Program program) {
     const std::string names = option.letter == 0 ? option.name : text(option.letter, ",", option.name);
     if (option.name == "set")
       options.add_options()(names, option.help, cxxopts::value<std::vector<std::string>>(), option.value);
+    else if (option.value == "[PATH]")
+      options.add_options()(names, option.help, cxxopts::value<std::string>()->implicit_value(""), "PATH");
     else if (!option.value.empty())
       options.add_options()(names, option.help, cxxopts::value<std::string>()->default_value("auto"),
                             option.value);
@@ -126,6 +131,8 @@ Backend backend_named(const std::string& name) {
 
 }  // namespace
 
+std::string program_name(Program program) { return program == Program::train ? "lab_train" : "lab_infer"; }
+
 CommandLine parse_command_line(Program program, int argc, char** argv) {
   const Words words = split(program, std::vector<std::string>(argv + 1, argv + argc));
   std::vector<const char*> pointers = {argv[0]};
@@ -135,6 +142,9 @@ CommandLine parse_command_line(Program program, int argc, char** argv) {
     const auto parsed = options_of(program).parse(static_cast<int>(pointers.size()), pointers.data());
     if (parsed.count("set")) line.sets = parsed["set"].as<std::vector<std::string>>();
     line.backend = backend_named(parsed["backend"].as<std::string>());
+    line.resume = parsed.count("resume") > 0;
+    if (line.resume) line.resume_path = parsed["resume"].as<std::string>();
+    line.allow_config_change = parsed.count("allow-config-change") > 0;
     line.offline = parsed.count("offline") > 0;
     line.print_config = parsed.count("print-config") > 0;
     line.help = parsed.count("help") > 0;

@@ -15,6 +15,9 @@ struct CommandLine {
   std::vector<std::string> sets;       // KEY=VALUE
   std::vector<std::string> arguments;  // lab_infer: what is for the experiment
   Backend backend = Backend::automatic;
+  bool resume = false;
+  std::string resume_path;  // empty: the newest unfinished run
+  bool allow_config_change = false;
   bool offline = false, print_config = false;
   bool help = false, help_config = false, version = false;
 };
@@ -23,5 +26,6 @@ struct CommandLine {
 // config.
 CommandLine parse_command_line(Program program, int argc, char** argv);
 std::string help_text(Program program);
+std::string program_name(Program program);  // "lab_train"
 
 }  // namespace lab

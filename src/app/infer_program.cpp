@@ -41,7 +41,11 @@ void infer(Session& session, const std::vector<Experiment>& experiments) {
   const auto sources = open_sources(session.comm, {plan.data.dataset});
   agree(session.comm, [&] {
     plan.model.module().to(scalar_type(config.trainer.dtype()));
-    if (session.comm.rank() == 0) load_weights(plan.weights, plan.model.module());
+    if (session.comm.rank() == 0) {
+      const SafetensorsFile weights(plan.weights);
+      weights.verify();
+      load_weights(weights, plan.model.module());
+    }
   });
   broadcast_model(session.comm, plan.model.module());
   session.log.info("predicting ", sources[0]->size(), " samples of ", sources[0]->path(), " with ",
@@ -63,8 +67,10 @@ void infer(Session& session, const std::vector<Experiment>& experiments) {
 }  // namespace
 
 int infer_main(int argc, char** argv, const std::vector<Experiment>& experiments) {
-  return run_session(Program::infer, argc, argv, experiments,
-                     [&](Session& session) { infer(session, experiments); });
+  return run_session(Program::infer, argc, argv, experiments, [&](Session& session) {
+    infer(session, experiments);
+    return ExitCode::done;
+  });
 }
 
 }  // namespace lab

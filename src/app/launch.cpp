@@ -29,14 +29,20 @@ Launch detect_launch() {
   for (const char* name :
        {"SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_RESTART_COUNT"})
     if (const char* value = std::getenv(name)) launch.slurm[name] = value;
+  if (const char* id = first_set({"LAB_RUN_ID"})) launch.launch_id = id;
+  if (const char* file = first_set({"LAB_RUN_PROGRESS"})) launch.progress_file = file;
   return launch;
 }
 
-int fair_threads(Communicator& comm) {
+std::string host_name() {
   std::array<char, 256> host{};
   gethostname(host.data(), host.size() - 1);
+  return host.data();
+}
+
+int fair_threads(Communicator& comm) {
   std::vector<int64_t> masks(static_cast<size_t>(comm.size()), 0);
-  const auto mine = static_cast<int64_t>(std::hash<std::string>()(affinity_mask() + host.data()));
+  const auto mine = static_cast<int64_t>(std::hash<std::string>()(affinity_mask() + host_name()));
   masks[static_cast<size_t>(comm.rank())] = mine;
   comm.all_gather({masks.data(), comm.size(), DType::i64});
   const auto sharing = static_cast<int>(std::count(masks.begin(), masks.end(), mine));

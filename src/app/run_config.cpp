@@ -50,6 +50,16 @@ void describe(Fields<TrainerOptions>& f) {
   f("default_root_dir", &T::default_root_dir, not_empty(), "where run folders are made");
   f("enable_progress_bar", &T::enable_progress_bar, "a bar on a terminal; plain lines are always written");
   f("enable_checkpointing", &T::enable_checkpointing, "write last and best checkpoints");
+  f("checkpoint_every_n_steps", &T::checkpoint_every_n_steps, at_least(0),
+    "save after every so many steps too; 0: at the end of each epoch only");
+  f("checkpoint_every_minutes", &T::checkpoint_every_minutes, at_least(0),
+    "save when the last checkpoint is so old; 0: at the end of each epoch only");
+  f("checkpoint_keep", &T::checkpoint_keep, at_least(1),
+    "how many of the newest checkpoints stay, beside best");
+  f("on_checkpoint_error", &T::on_checkpoint_error, one_of({"stop", "continue"}),
+    "when a checkpoint cannot be written");
+  f("hang_seconds", &T::hang_seconds, at_least(0),
+    "a rank that stands still for so long, and for 50 median steps, ends the job; 0: never");
   f("seed", &T::seed, at_least(0), "of weights, order, augmentation and dropout");
   f("numerics", &T::numerics, one_of({"ordinary", "canonical"}),
     "canonical: the same bits on any number of ranks up to virtual_ranks");

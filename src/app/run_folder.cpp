@@ -34,6 +34,7 @@ std::string to_json(const RunRecord& record) {
             {"epoch", record.best->epoch},
             {"step", record.best->step}};
   const Json json = {{"status", record.status},
+                     {"launch_id", record.launch_id},
                      {"name", record.name},
                      {"task_id", record.task_id},
                      {"parent", record.parent},
@@ -51,8 +52,30 @@ std::string to_json(const RunRecord& record) {
                      {"started", record.started},
                      {"ended", record.ended},
                      {"epochs", record.epochs},
-                     {"steps", record.steps}};
+                     {"steps", record.steps},
+                     {"starts", record.starts},
+                     {"starts_from_step", record.starts_from_step},
+                     {"started_from_step", record.started_from_step}};
   return json.dump(2, ' ', false, Json::error_handler_t::replace) + '\n';
+}
+
+// What later processes of the run want to know; the rest is about the process that wrote it.
+RunRecord from_json(const Json& json) {
+  RunRecord record;
+  record.status = json.at("status").get<std::string>();
+  record.launch_id = json.value("launch_id", "");
+  record.name = json.at("name").get<std::string>();
+  record.task_id = json.value("task_id", "");
+  record.parent = json.value("parent", "");
+  record.host = json.value("host", "");
+  record.slurm = json.value("slurm", record.slurm);
+  record.started = json.value("started", "");
+  record.epochs = json.value("epochs", int64_t{0});
+  record.steps = json.value("steps", int64_t{0});
+  record.starts = json.value("starts", int64_t{1});
+  record.starts_from_step = json.value("starts_from_step", int64_t{1});
+  record.started_from_step = json.value("started_from_step", int64_t{0});
+  return record;
 }
 
 }  // namespace
@@ -61,6 +84,14 @@ std::string task_name(const RunNames& names, const std::string& version) {
   check_name("experiment's name", names.experiment, "rename it where it is registered, with '_' instead");
   check_name("config's file name", names.stem, "rename the file, with '_' instead");
   return text(names.dev ? "dev_" : "", names.experiment, '-', names.stem, '_', version);
+}
+
+bool is_version_of(const std::string& name, const RunNames& names) {
+  const std::string prefix = task_name(names, "");
+  const std::string version = name.starts_with(prefix) ? name.substr(prefix.size()) : "";
+  const bool number = version.size() > 1 && version[0] == 'v' &&
+                      version.find_first_not_of("0123456789", 1) == std::string::npos;
+  return number || version == "offline" || version == "pending";
 }
 
 std::string utc_text(std::chrono::system_clock::time_point time) {
@@ -87,6 +118,26 @@ RunFolder RunFolder::create(const std::string& root, const std::string& name) {
   RunFolder folder(path);
   if (mkdir(folder.checkpoints().c_str(), 0777) != 0) fail(folder.checkpoints(), system_error_text(errno));
   return folder;
+}
+
+RunFolder RunFolder::open(const std::string& path) {
+  std::error_code problem;
+  const auto whole = std::filesystem::canonical(path, problem);
+  if (problem || !std::filesystem::exists(whole / "run.json"))
+    throw InputNotFound(lab::quoted(path),
+                        " is no run folder: there is no run.json in it; give the folder of a "
+                        "run, as its last line named it, or one of its checkpoints");
+  return RunFolder(whole.string());
+}
+
+RunRecord RunFolder::read_run_json() const {
+  const std::string path = file("run.json");
+  try {
+    return from_json(Json::parse(read_file(path, "record of the run")));
+  } catch (const Json::exception& e) {
+    throw DataError(lab::quoted(path), " cannot be read: ", e.what(),
+                    "; bring it back from a copy, or start afresh without --resume");
+  }
 }
 
 std::string RunFolder::name() const { return std::filesystem::path(path_).filename().string(); }

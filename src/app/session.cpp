@@ -3,15 +3,27 @@
 #include <ATen/Parallel.h>
 #include <c10/util/Exception.h>
 
+#include <chrono>
 #include <iostream>
 #include <map>
+#include <thread>
 
 #include "lab/comm/agreement.h"
 #include "lab/core/error.h"
 #include "lab/core/process.h"
+#include "lab/core/signals.h"
 #include "lab/core/version.h"
 
 namespace lab {
+
+Failure failure_of(const std::exception& error) {
+  if (const auto* ours = dynamic_cast<const Error*>(&error)) return {ours->code(), ours->what()};
+  if (const auto* torchs = dynamic_cast<const c10::Error*>(&error))  // its what() ends with a stack trace
+    return {ExitCode::bug,
+            text("torch: ", torchs->what_without_backtrace(), "; do the model's shapes fit its input?")};
+  return {ExitCode::bug, text("unexpected error: ", error.what())};
+}
+
 namespace {
 
 // Options that ask a question instead of starting a run. True: it was answered.
@@ -22,42 +34,51 @@ bool answer(const CommandLine& line, Program program, const std::vector<Experime
   if (line.help)
     std::cout << help_text(program);
   else if (line.version)
-    std::cout << "lab " << version << "\n";
+    std::cout << program_name(program) << " " << version << "\n";
   else
     std::cout << config_help(experiments, "");
   std::cout << std::flush;
   return true;
 }
 
-int guarded(Session& session, const std::function<void(Session&)>& work) {
-  const auto end_all = [&](ExitCode code, const std::string& message) {
-    session.log.error(message);
-    if (session.comm.size() > 1) session.world.abort(code);
+// An error of this rank alone, as far as it knows: it ends all. Where several ranks of a node have one at the
+// same time, the first speaks.
+int end_all(Session& session, const Failure& failure) {
+  Heartbeat& heartbeat = session.world.heartbeat();
+  heartbeat.last_word(failure.message);
+  if (session.comm.size() == 1) {
+    session.log.error(failure.message);
+    session.world.leave();
+    return static_cast<int>(failure.code);
+  }
+  if (heartbeat.first_to_speak()) {
+    session.log.error(failure.message, " (rank ", session.comm.rank(), " on ", host_name(), ", ",
+                      where(heartbeat.own()), ")");
+    heartbeat.has_spoken();
+  }
+  for (int i = 0; i < 100 && !heartbeat.was_spoken(); ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  session.world.abort(failure.code);
+}
+
+int guarded(Session& session, const std::function<ExitCode(Session&)>& work) {
+  try {
+    const ExitCode code = work(session);
     session.world.leave();
     return static_cast<int>(code);
-  };
-  try {
-    work(session);
-    session.world.leave();
-    return static_cast<int>(ExitCode::done);
   } catch (const AgreedError& e) {
     if (session.comm.rank() == 0) session.log.error(e.what());
     session.world.leave();
     return static_cast<int>(e.code());
-  } catch (const Error& e) {
-    return end_all(e.code(), e.what());
-  } catch (const c10::Error& e) {  // its what() ends with a stack trace
-    return end_all(ExitCode::bug,
-                   text("torch: ", e.what_without_backtrace(), "; do the model's shapes fit its input?"));
   } catch (const std::exception& e) {
-    return end_all(ExitCode::bug, text("unexpected error: ", e.what()));
+    return end_all(session, failure_of(e));
   }
 }
 
 }  // namespace
 
 int run_session(Program program, int argc, char** argv, const std::vector<Experiment>& experiments,
-                const std::function<void(Session&)>& work) {
+                const std::function<ExitCode(Session&)>& work) {
   start_process();
   const Launch launch = detect_launch();
   const bool speaks = launch.rank_hint == 0;
@@ -65,6 +86,7 @@ int run_session(Program program, int argc, char** argv, const std::vector<Experi
   try {
     const CommandLine line = parse_command_line(program, argc, argv);
     if (answer(line, program, experiments, speaks)) return 0;
+    if (program == Program::train) catch_stop_signals();
     World world = launch.by_mpi ? World::join(&argc, &argv) : World::alone();
     const Log log(world.rank(), world.size());
     std::unique_ptr<Communicator> comm;
@@ -75,20 +97,25 @@ int run_session(Program program, int argc, char** argv, const std::vector<Experi
       world.leave();
       return static_cast<int>(e.code());
     }
-    Session session{program, line, words, launch, world, *comm, log};
+    Watchdog watchdog(world.heartbeat(), log);
+    Session session{program, line, words, launch, world, *comm, log, watchdog};
     return guarded(session, [&](Session& s) {
       if (line.print_config || line.help_config) {
         const RunConfig config = load_run_config(*comm, line.config, line.sets, experiments);
-        if (s.comm.rank() != 0) return;
+        if (s.comm.rank() != 0) return ExitCode::done;
         std::cout << (line.print_config ? to_toml(config.resolved, true)
                                         : config_help(experiments, config.experiment_name))
                   << std::flush;
-        return;
+        return ExitCode::done;
       }
-      work(s);
+      return work(s);
     });
   } catch (const Error& e) {
-    if (speaks) Log().error(e.what());
+    // The launcher ends the job at the first rank that fails: the one that speaks must be first.
+    if (speaks)
+      Log().error(e.what());
+    else
+      std::this_thread::sleep_for(std::chrono::seconds(1));
     return static_cast<int>(e.code());
   }
 }

@@ -2,6 +2,7 @@
 // What lab_train and lab_infer have in common: from the command line to a group of ranks that agrees, and
 // back out with the right exit code.
 
+#include <exception>
 #include <functional>
 #include <memory>
 #include <set>
@@ -12,7 +13,9 @@
 #include "app/launch.h"
 #include "app/run_config.h"
 #include "lab/comm/world.h"
+#include "lab/core/error.h"
 #include "lab/core/log.h"
+#include "lab/core/watchdog.h"
 #include "lab/data/source.h"
 #include "lab/device/device.h"
 
@@ -27,13 +30,21 @@ struct Session {
   World& world;
   Communicator& comm;
   Log log;
+  Watchdog& watchdog;
 };
 
 // Starts the process, parses the command line, answers --help and the like, joins the world, and runs `work`.
-// Returns the exit code. An error that all ranks know of is said by rank 0 and all leave; any other is said
-// by the rank that has it, which ends the job.
+// Returns the exit code, `work`'s or an error's. An error that all ranks know of is said by rank 0 and all
+// leave; any other is said by the rank that has it, which ends the job.
 int run_session(Program program, int argc, char** argv, const std::vector<Experiment>& experiments,
-                const std::function<void(Session&)>& work);
+                const std::function<ExitCode(Session&)>& work);
+
+// What an exception is to the user: an exit code and a message without a stack trace.
+struct Failure {
+  ExitCode code = ExitCode::bug;
+  std::string message;
+};
+Failure failure_of(const std::exception& error);
 
 // The layouts of these files, read by a helper on rank 0; then this rank's own handle for each dataset that
 // is not empty. Every rank must call; AgreedError when anything about them is wrong.

@@ -1,117 +1,32 @@
 // lab_train: from a config to a run folder.
 
-#include <torch/version.h>
-#include <unistd.h>
-
-#include <array>
-#include <iostream>
-
-#include "app/recorder.h"
+#include "app/beats.h"
+#include "app/run_records.h"
 #include "app/session.h"
 #include "lab/app/programs.h"
 #include "lab/comm/agreement.h"
-#include "lab/core/process.h"
-#include "lab/core/version.h"
-#include "lab/train/safetensors.h"
+#include "lab/core/signals.h"
 #include "lab/train/seed.h"
 #include "lab/train/trainer.h"
 
 namespace lab {
 namespace {
 
-std::string host_name() {
-  std::array<char, 256> host{};
-  gethostname(host.data(), host.size() - 1);
-  return host.data();
-}
+using Sources = std::vector<std::shared_ptr<const Source>>;
 
-RunRecord new_record(const Session& session, const RunConfig& config, const std::string& name) {
-  RunRecord record;
-  const std::string toml = to_toml(config.resolved, false);
-  record.name = name;
-  record.config_hash = checksum(std::as_bytes(std::span(toml)));
-  record.argv = session.argv;
-  record.host = host_name();
-  record.pid = getpid();
-  record.world_size = session.comm.size();
-  record.slurm = session.launch.slurm;
-  record.versions = {{"lab", std::string(version)}, {"torch", TORCH_VERSION}};
-  record.instruction_set = instruction_set();
-  record.started = utc_text(std::chrono::system_clock::now());
-  return record;
-}
-
-// All that one run writes: on rank 0 a folder, elsewhere nothing. The trainer does not see the difference.
-class RunRecords {
- public:
-  RunRecords(const Session& session, const RunConfig& config, const TrainPlan& plan) : log_(session.log) {
-    if (session.comm.rank() != 0) return;
-    const std::string name = task_name({config.experiment_name, config.stem}, "offline");
-    folder_ = RunFolder::create(config.trainer.default_root_dir, name);
-    record_ = new_record(session, config, name);
-    folder_->write_run_json(record_);
-    write_file_atomically(folder_->file("config.toml"), to_toml(config.resolved, false));
-    log_.also_to(folder_->file("log.txt"));
-    tracker_.add(csv_tracker(folder_->file("metrics.csv"), log_));
-    tracker_.add(tensorboard_tracker(folder_->path(), log_));
-    if (config.trainer.enable_checkpointing)
-      checkpoints_ = checkpoint_folder(folder_->checkpoints(), plan.monitor, plan.monitor_mode);
-    recorders_.push_back(make_recorder(log_, config.trainer, *folder_, record_, tracker_, *checkpoints_));
-  }
-
-  CheckpointSink& checkpoints() { return *checkpoints_; }
-  const std::vector<std::shared_ptr<Callback>>& recorders() const { return recorders_; }
-
-  void completed(const FitResult& result) {
-    if (!folder_) return;
-    record_.epochs = result.epochs;
-    record_.steps = result.steps;
-    close("completed", ExitCode::done, "");
-    if (!result.stopped_by.empty()) log_.info(result.stopped_by);
-    const auto& best = record_.best;
-    log_.info("finished after ", result.epochs, " epochs, ", result.steps, " steps");
-    std::cout << folder_->path()
-              << (best ? text("  best ", best->monitor, " ", shortest(best->value), " in epoch ",
-                              best->epoch + 1)
-                       : "")
-              << std::endl;
-  }
-
-  void failed(ExitCode code, const std::string& error) noexcept {
-    try {
-      if (folder_) close("failed", code, error);
-    } catch (const std::exception& e) {
-      log_.error(e.what());
-    }
-  }
-
- private:
-  void close(const std::string& status, ExitCode code, const std::string& error) {
-    record_.status = status;
-    record_.exit_code = static_cast<int>(code);
-    record_.error = error;
-    record_.ended = utc_text(std::chrono::system_clock::now());
-    tracker_.flush();
-    folder_->write_run_json(record_);
-  }
-
-  Log log_;
-  std::optional<RunFolder> folder_;
-  RunRecord record_;
-  Fanout tracker_;
-  std::unique_ptr<CheckpointSink> checkpoints_ = no_checkpoints();
-  std::vector<std::shared_ptr<Callback>> recorders_;
-};
-
-void fit(Session& session, const RunConfig& config, TrainPlan plan, RunRecords& records) {
-  const auto sources = open_sources(session.comm, {plan.train.dataset, plan.validate.dataset});
+FitResult fit(Session& session, const RunConfig& config, TrainPlan plan, const Sources& sources,
+              RunRecords& records) {
+  auto recorders = records.recorders();
+  recorders.push_back(make_beats(session.world.heartbeat()));
   TrainerContext context{session.comm,
                          session.log,
                          sources[0],
                          sources[1] && sources[1]->size() > 0 ? sources[1] : nullptr,
                          records.checkpoints(),
-                         records.recorders()};
-  records.completed(Trainer(std::move(plan), config.trainer, std::move(context)).fit());
+                         std::move(recorders),
+                         records.resume(),
+                         stop_signal};
+  return Trainer(std::move(plan), config.trainer, std::move(context)).fit();
 }
 
 void refuse_what_needs_a_server(const RunConfig& config) {
@@ -124,26 +39,28 @@ void refuse_what_needs_a_server(const RunConfig& config) {
                       ", but this version of lab cannot fetch models of earlier tasks yet; take it out");
 }
 
-void train(Session& session, const std::vector<Experiment>& experiments) {
+ExitCode train(Session& session, const std::vector<Experiment>& experiments) {
   const RunConfig config = load_run_config(session.comm, session.line.config, session.line.sets, experiments);
   start_computing(session, config.trainer, config.trainer.canonical() ? 1 : config.trainer.threads);
   agree(session.comm, [&] { refuse_what_needs_a_server(config); });
   if (!session.line.offline)
     session.log.info("no ClearML configured: the run is recorded in its folder only, as with --offline");
+  session.watchdog.limit({.least = config.trainer.hang_seconds});
+  session.world.heartbeat().phase(Phase::loading);
   TrainPlan plan;
   agree(session.comm, [&] {
     seed_torch(static_cast<uint64_t>(config.trainer.seed), Purpose::init);
     plan = config.experiment.train();
   });
+  // Before there is a folder: a run that cannot begin leaves none.
+  const Sources sources = open_sources(session.comm, {plan.train.dataset, plan.validate.dataset});
   std::unique_ptr<RunRecords> records;
   agree(session.comm, [&] { records = std::make_unique<RunRecords>(session, config, plan); });
   try {
-    fit(session, config, std::move(plan), *records);
-  } catch (const Error& e) {
-    records->failed(e.code(), e.what());
-    throw;
+    session.watchdog.report_to(require_shared_folder(session.comm, records->folder()) + "/hang.txt");
+    return records->ended(fit(session, config, std::move(plan), sources, *records));
   } catch (const std::exception& e) {
-    records->failed(ExitCode::bug, e.what());
+    records->failed(failure_of(e));
     throw;
   }
 }
@@ -152,7 +69,7 @@ void train(Session& session, const std::vector<Experiment>& experiments) {
 
 int train_main(int argc, char** argv, const std::vector<Experiment>& experiments) {
   return run_session(Program::train, argc, argv, experiments,
-                     [&](Session& session) { train(session, experiments); });
+                     [&](Session& session) { return train(session, experiments); });
 }
 
 }  // namespace lab

@@ -74,7 +74,7 @@ void in_pieces(Buffer buffer, std::vector<MPI_Request>& requests, const Call& ca
 
 class Mpi final : public Communicator {
  public:
-  Mpi() {
+  explicit Mpi(Heartbeat& heartbeat) : heartbeat_(heartbeat) {
     check(MPI_Comm_dup(MPI_COMM_WORLD, &comm_), "MPI_Comm_dup");
     MPI_Comm_set_errhandler(comm_, MPI_ERRORS_RETURN);
     MPI_Comm_rank(comm_, &rank_);
@@ -87,6 +87,7 @@ class Mpi final : public Communicator {
   const char* name() const override { return "mpi"; }
 
   void all_reduce(Buffer buffer, ReduceOp op) override {
+    const InCollective here(heartbeat_, Collective::all_reduce, buffer.bytes());
     std::vector<MPI_Request> requests;
     in_pieces(buffer, requests, [&](Buffer piece) {
       MPI_Request request = MPI_REQUEST_NULL;
@@ -99,6 +100,7 @@ class Mpi final : public Communicator {
   }
 
   void broadcast(Buffer buffer, int root) override {
+    const InCollective here(heartbeat_, Collective::broadcast, buffer.bytes());
     std::vector<MPI_Request> requests;
     in_pieces(buffer, requests, [&](Buffer piece) {
       MPI_Request request = MPI_REQUEST_NULL;
@@ -111,6 +113,7 @@ class Mpi final : public Communicator {
   }
 
   void all_gather(Buffer all) override {
+    const InCollective here(heartbeat_, Collective::all_gather, all.bytes());
     const int64_t part = all.count / size_;
     if (part > most_elements) throw Bug("all-gather of ", part, " elements per rank");
     std::vector<MPI_Request> requests(1);
@@ -121,6 +124,9 @@ class Mpi final : public Communicator {
   }
 
   void exchange(std::span<const Message> sends, std::span<const Message> receives) override {
+    int64_t bytes = 0;
+    for (const auto& message : receives) bytes += message.buffer.bytes();
+    const InCollective here(heartbeat_, Collective::exchange, bytes);
     std::vector<MPI_Request> requests;
     for (const auto& [peer, buffer] : receives)
       in_pieces(buffer, requests, [&, to = peer](Buffer piece) {
@@ -142,6 +148,7 @@ class Mpi final : public Communicator {
   }
 
   void barrier() override {
+    const InCollective here(heartbeat_, Collective::barrier, 0);
     std::vector<MPI_Request> requests(1);
     check(MPI_Ibarrier(comm_, requests.data()), "MPI_Ibarrier");
     wait_all(requests, "barrier");
@@ -150,6 +157,7 @@ class Mpi final : public Communicator {
   Ticket submit(std::function<void()> work) override { return lane_.submit(std::move(work)); }
 
  private:
+  Heartbeat& heartbeat_;
   MPI_Comm comm_ = MPI_COMM_NULL;
   int rank_ = 0, size_ = 1;
   Lane lane_;
@@ -157,6 +165,8 @@ class Mpi final : public Communicator {
 
 }  // namespace
 
-std::unique_ptr<Communicator> mpi_communicator() { return std::make_unique<Mpi>(); }
+std::unique_ptr<Communicator> mpi_communicator(Heartbeat& heartbeat) {
+  return std::make_unique<Mpi>(heartbeat);
+}
 
 }  // namespace lab

@@ -4,9 +4,11 @@
 #include <memory>
 
 #include "lab/comm/communicator.h"
+#include "lab/core/heartbeat.h"
 
 namespace lab {
-std::unique_ptr<Communicator> mpi_communicator();
+// Beats at the begin and the end of each collective. The heartbeat must outlive it.
+std::unique_ptr<Communicator> mpi_communicator(Heartbeat& heartbeat);
 
 // The NCCL backend, or Unavailable that says why not: nccl.cpp or no_nccl.cpp, as the linker was told.
 std::unique_ptr<Communicator> nccl_communicator();

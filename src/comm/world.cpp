@@ -8,7 +8,34 @@
 
 namespace lab {
 
-World World::alone() { return World(); }
+World World::alone() {
+  World world;
+  world.heartbeat_ = std::make_unique<Heartbeat>();
+  return world;
+}
+
+namespace {
+
+// Made by the node's first rank, opened by the others before any of them goes on.
+std::unique_ptr<Heartbeat> join_heartbeat(MPI_Comm node, int rank, int ranks) {
+  int slot = 0, slots = 1;
+  MPI_Comm_rank(node, &slot);
+  MPI_Comm_size(node, &slots);
+  std::shared_ptr<HeartbeatPage> page;
+  PageAddress address;
+  if (slot == 0) {
+    page = HeartbeatPage::make(slots);
+    address = page->address();
+  }
+  MPI_Bcast(&address, sizeof address, MPI_BYTE, 0, node);
+  if (slot != 0) page = HeartbeatPage::open(address, slots);
+  auto heartbeat = std::make_unique<Heartbeat>(page, slot, rank, ranks);
+  MPI_Barrier(node);
+  page->close();
+  return heartbeat;
+}
+
+}  // namespace
 
 World World::join(int* argc, char*** argv) {
   int provided = 0;
@@ -24,6 +51,7 @@ World World::join(int* argc, char*** argv) {
   MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, world.rank_, MPI_INFO_NULL, &node);
   MPI_Comm_rank(node, &world.local_rank_);
   MPI_Comm_size(node, &world.local_size_);
+  world.heartbeat_ = join_heartbeat(node, world.rank_, world.size_);
   MPI_Comm_free(&node);
   return world;
 }
@@ -34,15 +62,17 @@ std::unique_ptr<Communicator> World::communicator(Backend backend) const {
     throw UsageError("--backend self is for one rank, but there are ", size_, "; use --backend auto");
   if (backend == Backend::self || !by_mpi_ || (backend == Backend::automatic && size_ == 1))
     return self_communicator();
-  return mpi_communicator();
+  return mpi_communicator(*heartbeat_);
 }
 
 void World::leave() {
+  heartbeat_->leave_in_order();
   if (by_mpi_) MPI_Finalize();
   by_mpi_ = false;
 }
 
 void World::abort(ExitCode code) const {
+  heartbeat_->leave_by_abort(static_cast<int>(code));
   if (by_mpi_) MPI_Abort(MPI_COMM_WORLD, static_cast<int>(code));
   std::_Exit(static_cast<int>(code));
 }

@@ -44,8 +44,6 @@ Log Log::silent() {
   return log;
 }
 
-namespace {
-
 std::string time_stamp() {
   const auto now = std::chrono::system_clock::now();
   const std::time_t seconds = std::chrono::system_clock::to_time_t(now);
@@ -58,8 +56,6 @@ std::string time_stamp() {
   std::snprintf(buffer.data() + length, buffer.size() - length, ".%03d", static_cast<int>(milliseconds));
   return buffer.data();
 }
-
-}  // namespace
 
 void Log::write(Level level, const std::string& message) const {
   State& state = *state_;

@@ -190,7 +190,9 @@ void write_file_atomically(const std::string& path, const std::string& bytes) {
   }
   const auto folder = std::filesystem::path(path).parent_path();
   const File directory(open(folder.empty() ? "." : folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (directory.fd >= 0) fsync(directory.fd);
+  if (directory.fd < 0) return;  // may be written to but not read: the rename stands all the same
+  if (fsync(directory.fd) != 0 && errno != EINVAL && errno != ENOTSUP)  // some cannot
+    throw IoError("cannot bring the name of ", path, " to the disk: ", system_error_text(errno));
 }
 
 }  // namespace lab

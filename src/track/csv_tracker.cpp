@@ -1,3 +1,6 @@
+#include <fstream>
+#include <iterator>
+#include <string_view>
 #include <utility>
 
 #include "lab/track/tracker.h"
@@ -14,10 +17,30 @@ std::string csv_field(const std::string& value) {
   return out + '"';
 }
 
+constexpr std::string_view header = "epoch,step,tag,value,time\n";
+
+// Where the first `rows` rows behind the header end, and how many there are of them.
+struct Kept {
+  int64_t bytes = 0, rows = 0;
+};
+Kept kept_of(const std::string& path, int64_t rows) {
+  std::ifstream in(path, std::ios::binary);
+  const std::string content{std::istreambuf_iterator<char>(in), {}};
+  if (rows == 0 || !content.starts_with(header)) return {};
+  Kept kept{static_cast<int64_t>(header.size()), 0};
+  bool in_quotes = false;
+  for (size_t i = header.size(); i < content.size() && kept.rows < rows; ++i) {
+    if (content[i] == '"') in_quotes = !in_quotes;
+    if (content[i] == '\n' && !in_quotes) kept = {static_cast<int64_t>(i) + 1, kept.rows + 1};
+  }
+  return kept;
+}
+
 class CsvTracker final : public Tracker {
  public:
-  CsvTracker(const std::string& path, Log log) : file_(path, std::move(log)) {
-    if (file_.empty()) file_.append("epoch,step,tag,value,time\n");
+  CsvTracker(const std::string& path, Log log, Kept kept)
+      : file_(path, std::move(log), kept.bytes), rows_(kept.rows) {
+    if (file_.empty()) file_.append(header);
   }
 
   void scalars(const std::vector<Scalar>& points, double wall_time) override {
@@ -26,19 +49,22 @@ class CsvTracker final : public Tracker {
     for (const auto& [tag, step, epoch, value] : points)
       rows += lab::text(epoch, ',', step, ',', csv_field(tag), ',', shortest(value), ',', time, '\n');
     file_.append(rows);
+    rows_ += std::ssize(points);
   }
 
   void text(const std::string&, const std::string&, double) override {}
   void flush() override { file_.flush(); }
+  int64_t records() const override { return rows_; }
 
  private:
   detail::RecordFile file_;
+  int64_t rows_;
 };
 
 }  // namespace
 
-std::unique_ptr<Tracker> csv_tracker(const std::string& path, Log log) {
-  return std::make_unique<CsvTracker>(path, std::move(log));
+std::unique_ptr<Tracker> csv_tracker(const std::string& path, Log log, int64_t keep) {
+  return std::make_unique<CsvTracker>(path, std::move(log), kept_of(path, keep));
 }
 
 }  // namespace lab

@@ -68,6 +68,17 @@ std::string event(double wall_time, uint64_t step, const std::string& what) {
 
 }  // namespace
 
+std::optional<size_t> record_end(std::string_view file, size_t begin) {
+  constexpr size_t before = 12, behind = 4;  // length and its checksum; the message's checksum
+  if (begin + before > file.size()) return std::nullopt;
+  uint64_t length = 0;
+  for (size_t i = 0; i < sizeof length; ++i)
+    length |= uint64_t{static_cast<unsigned char>(file[begin + i])} << (8 * i);
+  if (length > file.size() - begin - before || file.size() - begin - before - length < behind)
+    return std::nullopt;
+  return begin + before + length + behind;
+}
+
 std::string file_version_record(double wall_time) { return event(wall_time, 0, bytes(3, "brain.Event:2")); }
 
 std::string scalars_record(std::span<const Scalar> points, double wall_time) {

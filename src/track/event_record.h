@@ -3,12 +3,17 @@
 // Fields are those of event.proto, summary.proto and tensor.proto of TensorFlow.
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 
 #include "lab/track/tracker.h"
 
 namespace lab::detail {
+
+// Where the record that begins at `begin` ends; nullopt when there is no whole one.
+std::optional<size_t> record_end(std::string_view file, size_t begin);
 
 // What an event file opens with.
 std::string file_version_record(double wall_time);

@@ -18,4 +18,16 @@ void Fanout::flush() {
   for (const auto& tracker : trackers_) tracker->flush();
 }
 
+int64_t Fanout::records() const {
+  int64_t all = 0;
+  for (const int64_t count : records_of_each()) all += count;
+  return all;
+}
+
+std::vector<int64_t> Fanout::records_of_each() const {
+  std::vector<int64_t> counts;
+  for (const auto& tracker : trackers_) counts.push_back(tracker->records());
+  return counts;
+}
+
 }  // namespace lab

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <utility>
 
@@ -13,13 +14,16 @@ namespace {
 constexpr size_t most_pending = size_t{16} << 20;
 }
 
-RecordFile::RecordFile(std::string path, Log log) : path_(std::move(path)), log_(std::move(log)) {
+RecordFile::RecordFile(std::string path, Log log, int64_t keep_bytes)
+    : path_(std::move(path)), log_(std::move(log)) {
   fd_ = open(path_.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
   if (fd_ < 0)
     throw IoError("cannot write ", path_, ": ", system_error_text(errno),
                   "; check that its folder is there and may be written to");
   end_ = lseek(fd_, 0, SEEK_END);
-  if (end_ < 0) {
+  const bool seekable = end_ >= 0;
+  if (seekable) end_ = std::min(end_, keep_bytes);
+  if (!seekable || ftruncate(fd_, end_) != 0) {
     const int problem = errno;
     close(fd_);
     throw IoError("cannot append to ", path_, ": ", system_error_text(problem), "; is it a regular file?");

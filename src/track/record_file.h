@@ -13,8 +13,9 @@ namespace lab::detail {
 // a reader that met half a record would lose everything behind it.
 class RecordFile {
  public:
-  // Opens for appending; a missing file is made. Throws IoError.
-  RecordFile(std::string path, Log log);
+  // Opens for appending behind the first `keep_bytes`; what is there behind them goes. A missing file is
+  // made. Throws IoError.
+  RecordFile(std::string path, Log log, int64_t keep_bytes = 0);
   ~RecordFile();
   RecordFile(const RecordFile&) = delete;
   RecordFile& operator=(const RecordFile&) = delete;

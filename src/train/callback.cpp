@@ -1,5 +1,6 @@
 #include "lab/train/callback.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <sstream>
@@ -14,12 +15,6 @@ std::optional<double> value_of(const Values& values, const std::string& tag) {
   return std::nullopt;
 }
 
-std::string tags_of(const Values& values) {
-  std::vector<std::string> tags;
-  for (const auto& [name, value] : values) tags.push_back(name);
-  return join(tags);
-}
-
 namespace {
 
 class StopEarly final : public Callback {
@@ -27,11 +22,15 @@ class StopEarly final : public Callback {
   explicit StopEarly(EarlyStopping options) : options_(std::move(options)) {}
   std::string name() const override { return "early_stopping"; }
 
+  void fit_started(const FitReport& report) override {
+    if (std::find(report.tags.begin(), report.tags.end(), options_.monitor) == report.tags.end())
+      throw ConfigError("early stopping watches ", quoted(options_.monitor),
+                        ", which is not measured; measured are: ", join(report.tags));
+  }
+
   Signal epoch_finished(const EpochReport& report) override {
     const auto value = value_of(report.values, options_.monitor);
-    if (!value)
-      throw ConfigError("early stopping watches ", quoted(options_.monitor),
-                        ", which is not measured; measured are: ", tags_of(report.values));
+    if (!value) return {};  // not in this epoch
     const double sign = options_.mode == Mode::min ? 1 : -1;
     if (sign * *value < best_ - options_.min_delta) {
       best_ = sign * *value;

@@ -23,7 +23,7 @@ Batch to_batch(HostBatch&& host) {
 
 void for_each_chunk(const Model& model, std::shared_ptr<const Source> source, const DataPlan& plan,
                     const ReaderOptions& options, int rank, int ranks,
-                    const std::function<void(const ChunkOutput&)>& visit) {
+                    const std::function<bool(const ChunkOutput&)>& visit) {
   const torch::NoGradGuard no_grad;
   const int64_t samples = source->size();
   const Range own = chunks_of(samples, rank, ranks);
@@ -37,7 +37,7 @@ void for_each_chunk(const Model& model, std::shared_ptr<const Source> source, co
   for (int64_t index = own.first; index < own.end(); ++index) {
     const Batch batch = to_batch(*reader.next());
     const Parts output = model.forward(batch);
-    visit({index, batch, output});
+    if (!visit({index, batch, output})) break;
   }
   model.module().train(training);
 }
@@ -63,6 +63,7 @@ Prediction predict(Communicator& comm, const InferPlan& plan, std::shared_ptr<co
                      sums.add(index, 0, plan.metric->compute(output, batch));
                      prediction.has_metric = true;
                    }
+                   return true;
                  });
   comm.all_reduce({prediction.rows.data(), static_cast<int64_t>(prediction.rows.size()), DType::f64},
                   ReduceOp::sum);

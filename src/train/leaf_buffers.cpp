@@ -23,7 +23,10 @@ LeafBuffers::LeafBuffers(torch::nn::Module& module, Range own_leaves, int64_t al
 void LeafBuffers::load(int64_t leaf) {
   if (width() == 1) return;
   const torch::NoGradGuard no_grad;
-  const at::Tensor row = sets_[leaf];
+  put_into_module(sets_[leaf]);
+}
+
+void LeafBuffers::put_into_module(const at::Tensor& row) {
   int64_t at = 1 + buffers_.values().numel();
   buffers_.values().copy_(row.narrow(0, 1, at - 1));
   for (const auto& [name, tensor] : buffers_.integers()) {
@@ -52,26 +55,36 @@ at::Tensor LeafBuffers::gathered(Communicator& comm) const {
   return all;
 }
 
-void LeafBuffers::restore(const at::Tensor& gathered) { sets_.copy_(gathered); }
+void LeafBuffers::restore(const at::Tensor& gathered) {
+  if (gathered.size(0) == all_) {
+    sets_.copy_(gathered);
+    return;
+  }
+  sets_.copy_(combined(gathered).expand_as(sets_));
+  sets_.select(1, 0).div_(static_cast<double>(all_));
+}
+
+// Samples seen: the sum; floats: the mean by samples seen; integers: the largest.
+at::Tensor LeafBuffers::combined(const at::Tensor& all) const {
+  at::Tensor row = std::get<0>(all.max(0));
+  const double seen = all.select(1, 0).sum().item<double>();
+  row[0].fill_(seen);
+  at::Tensor floats = row.narrow(0, 1, buffers_.values().numel());
+  const at::Tensor sets = all.narrow(1, 1, floats.numel());
+  if (seen == 0) {
+    floats.copy_(sets[0]);
+    return row;
+  }
+  floats.zero_();
+  for (int64_t leaf = 0; leaf < all.size(0); ++leaf)
+    floats.add_(sets[leaf], all[leaf][0].item<double>() / seen);
+  return row;
+}
 
 void LeafBuffers::combine_into_module(Communicator& comm) {
   if (width() == 1) return;
   const torch::NoGradGuard no_grad;
-  const at::Tensor all = gathered(comm);
-  const double seen = all.select(1, 0).sum().item<double>();
-  const int64_t floats = buffers_.values().numel();
-  if (seen > 0) {
-    at::Tensor mean = torch::zeros({floats}, torch::kFloat64);
-    for (int64_t leaf = 0; leaf < all_; ++leaf)
-      mean.add_(all[leaf].narrow(0, 1, floats), all[leaf][0].item<double>() / seen);
-    buffers_.values().copy_(mean);
-  }
-  int64_t at = 1 + floats;
-  const at::Tensor largest = all.amax(0);
-  for (const auto& [name, tensor] : buffers_.integers()) {
-    at::Tensor(tensor).copy_(largest.narrow(0, at, tensor.numel()).view(tensor.sizes()));
-    at += tensor.numel();
-  }
+  put_into_module(combined(gathered(comm)));
 }
 
 }  // namespace lab

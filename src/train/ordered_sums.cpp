@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <limits>
 
+#include "lab/train/tensor_buffer.h"
+
 namespace lab {
 
 OrderedSums::OrderedSums(int64_t rows, int64_t columns)
@@ -18,10 +20,26 @@ void OrderedSums::add(int64_t row, int64_t column, const WeightedSum& value) {
 
 void OrderedSums::clear() { std::fill(values_.begin(), values_.end(), 0.0); }
 
+at::Tensor OrderedSums::gathered(Communicator& comm) const {
+  const at::Tensor all = torch::tensor(values_, torch::kFloat64).view({rows_, columns_, 2});
+  comm.all_reduce(as_buffer(all), ReduceOp::sum);  // one rank's value + zeros
+  return all;
+}
+
+void OrderedSums::restore(const at::Tensor& gathered, Range own) {
+  at::Tensor all = gathered;
+  if (all.size(0) != rows_) {
+    all = torch::zeros({rows_, columns_, 2}, torch::kFloat64);
+    all[0].copy_(gathered.sum(0));
+  }
+  clear();
+  const at::Tensor rows = all.narrow(0, own.first, own.count).contiguous();
+  std::copy_n(rows.const_data_ptr<double>(), rows.numel(), values_.begin() + own.first * columns_ * 2);
+}
+
 std::vector<double> OrderedSums::means(Communicator& comm) const {
-  std::vector<double> all = values_;
-  comm.all_reduce({all.data(), static_cast<int64_t>(all.size()), DType::f64},
-                  ReduceOp::sum);  // one rank's value + zeros
+  const at::Tensor everything = gathered(comm);
+  const auto* all = everything.const_data_ptr<double>();
   std::vector<double> means;
   for (int64_t column = 0; column < columns_; ++column) {
     double sum = 0, weight = 0;

@@ -1,6 +1,7 @@
 #include "lab/train/parts.h"
 
 #include "lab/core/error.h"
+#include "train/explained.h"
 
 namespace lab {
 namespace {
@@ -30,6 +31,16 @@ const at::Tensor& Parts::only() const {
     throw ConfigError("one tensor is wanted where there are ", entries_.size(), " parts: ", names_of(*this),
                       "; name one");
   return entries_.front().second;
+}
+
+std::string shapes_text(const Batch& batch) {
+  std::vector<std::string> parts;
+  for (const auto& [name, tensor] : batch.parts.entries()) {
+    std::vector<std::string> sizes;
+    for (const int64_t n : tensor.sizes()) sizes.push_back(std::to_string(n));
+    parts.push_back(text(name, " (", join(sizes), ")"));
+  }
+  return text(batch.count(), batch.count() == 1 ? " sample: " : " samples: ", join(parts));
 }
 
 }  // namespace lab

@@ -16,7 +16,15 @@ namespace lab {
 namespace {
 
 constexpr int64_t first_bucket_bytes = 1 << 20;
-constexpr int64_t loss_slots = 2;  // its sum and its weight, behind the last gradient
+constexpr int64_t rider_slots = 5;  // behind the last gradient: the loss's sum and weight, and the notes
+
+at::Tensor riders(const WeightedSum& loss, const StepNotes& notes, at::ScalarType type) {
+  const at::Tensor out = torch::tensor({0.0, 0.0, notes.stop, notes.interrupt, notes.save}, type);
+  if (!loss.sum.defined()) return out;
+  out[0].copy_(loss.sum.detach());
+  out[1].copy_(loss.weight.detach());
+  return out;
+}
 
 // Adds one leaf's tensor to the stack of partial sums, entry by entry from the top; undefined counts as
 // zeros.
@@ -42,9 +50,9 @@ struct GradientReducer::State {
   Communicator& comm;
   FlatParameters& parameters;
   Numerics numerics;
-  std::vector<at::Tensor> stack;                    // partial sums; flat gradients plus the loss slots
+  std::vector<at::Tensor> stack;                    // partial sums; flat gradients plus the riders
   std::vector<std::vector<at::Tensor>> slot_views;  // per slot: its place in each partial sum
-  std::vector<at::Tensor> loss_views;
+  std::vector<at::Tensor> rider_views;
   std::vector<Bucket> buckets;
   std::vector<size_t> bucket_of;   // per slot
   int partials = 1;                // entries of the stack that are left at the end of a step
@@ -74,7 +82,7 @@ struct GradientReducer::State {
       for (const auto& flat : stack) views.push_back(FlatParameters::view(flat, slot));
       slot_views.push_back(std::move(views));
     }
-    for (const auto& flat : stack) loss_views.push_back(flat.narrow(0, p.size(), loss_slots));
+    for (const auto& flat : stack) rider_views.push_back(flat.narrow(0, p.size(), rider_slots));
     const auto cap = static_cast<int64_t>(options.bucket_cap_mb * (1 << 20));
     buckets = plan_buckets(ranges, total, p.values().element_size(), std::min(cap, first_bucket_bytes), cap);
     for (size_t b = 0; b < buckets.size(); ++b)
@@ -155,7 +163,8 @@ GradientReducer::~GradientReducer() {
     torch::autograd::impl::set_post_acc_grad_hooks(slot.parameter, nullptr);
 }
 
-void GradientReducer::arm(const MicroBatch& micro_batch, const WeightedSum& loss, bool last) {
+void GradientReducer::arm(const MicroBatch& micro_batch, const WeightedSum& loss, bool last,
+                          const StepNotes& notes) {
   State& s = *state_;
   if (s.open) s.close_micro_batch();
   const torch::NoGradGuard no_grad;
@@ -163,10 +172,7 @@ void GradientReducer::arm(const MicroBatch& micro_batch, const WeightedSum& loss
   s.last = last;
   s.open = true;
   std::fill(s.arrived.begin(), s.arrived.end(), 0);
-  const auto type = s.stack.front().scalar_type();
-  place(micro_batch.placement, s.loss_views,
-        loss.sum.defined() ? torch::stack({loss.sum.detach().to(type), loss.weight.detach().to(type)})
-                           : at::Tensor());
+  place(micro_batch.placement, s.rider_views, riders(loss, notes, s.stack.front().scalar_type()));
   if (!last) return;
   s.next_bucket = 0;
   s.missing.clear();
@@ -183,10 +189,12 @@ StepSums GradientReducer::finish() {
   const torch::NoGradGuard no_grad;
   StepSums sums;
   sums.gradients = s.stack.front().narrow(0, 0, s.parameters.size());
-  const at::Tensor loss = s.loss_views.front();
-  sums.loss_sum = loss[0].item<double>();
-  sums.loss_weight = loss[1].item<double>();
-  sums.weight = loss[1].to(torch::kFloat32).clamp_min(1e-30);
+  const at::Tensor told = s.rider_views.front().to(torch::kFloat64);
+  const auto* values = told.const_data_ptr<double>();
+  sums.loss_sum = values[0];
+  sums.loss_weight = values[1];
+  sums.notes = {values[2], values[3], values[4]};
+  sums.weight = s.rider_views.front()[1].to(torch::kFloat32).clamp_min(1e-30);
   // A sum is finite unless an element is not, or it overflows itself: only then look at each element.
   sums.finite =
       std::isfinite(sums.loss_sum) && std::isfinite(sums.loss_weight) &&

@@ -138,8 +138,11 @@ class PartialFile {
     const int directory = open(folder.empty() ? "." : folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (directory < 0)
       return;  // a folder that may be written to but not read: the rename stands all the same
-    fsync(directory);
+    const bool synced = fsync(directory) == 0 || errno == EINVAL || errno == ENOTSUP;  // some cannot
+    const int problem = errno;
     close(directory);
+    errno = problem;
+    if (!synced) fail("bring its name to the disk");
   }
 
  private:

@@ -42,9 +42,10 @@ std::vector<MicroBatch> micro_batches(const Numerics& numerics, int64_t samples,
   const int64_t first = step * global_batch;
   const int64_t count = std::clamp<int64_t>(samples - first, 0, global_batch);
   const int64_t all = leaf_count(numerics, ranks);
+  const int64_t used = std::clamp<int64_t>(count / numerics.least_samples, 1, all);
   std::vector<MicroBatch> list;
   place_leaves(leaves_of(numerics, rank, ranks), [&](int64_t leaf, Placement placement) {
-    const Range share = shard(count, leaf, all);
+    const Range share = leaf < used ? shard(count, leaf, used) : Range{count, 0};
     list.push_back({{first + share.first, share.count}, leaf, placement});
   });
   return list;

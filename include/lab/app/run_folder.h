@@ -20,6 +20,8 @@ struct RunNames {
 // "pending". Throws ConfigError for an experiment or stem that is empty or has a '-' (which parts the name)
 // or a '/'.
 std::string task_name(const RunNames& names, const std::string& version);
+// Whether a run's name is one of these names, with any version.
+bool is_version_of(const std::string& task_name, const RunNames& names);
 
 // What run.json holds, in its order. Texts that are no UTF-8 are mended, numbers that are not finite are
 // null.
@@ -30,6 +32,7 @@ struct RunRecord {
     int64_t epoch = 0, step = 0;
   };
   std::string status = "running";  // or "completed", "failed", "stopped", "interrupted"
+  std::string launch_id;           // of lab_run
   std::string name, task_id, parent;
   std::string config_hash;  // checksum() of the resolved config's text
   std::vector<std::string> argv;
@@ -44,6 +47,9 @@ struct RunRecord {
   std::optional<Best> best;
   std::string started, ended;  // utc_text()
   int64_t epochs = 0, steps = 0;
+  // Processes that began with the run, and how many of them in a row, the last one included, from the same
+  // step.
+  int64_t starts = 1, starts_from_step = 1, started_from_step = 0;
 };
 
 // "2026-03-01T12:00:00Z"
@@ -55,6 +61,11 @@ class RunFolder {
   // Makes root/NAME with checkpoints/ inside, or root/NAME.2, root/NAME.3, ... where earlier runs have those
   // names: a folder is never shared, even by runs that start at once. Throws IoError.
   static RunFolder create(const std::string& root, const std::string& name);
+
+  // The folder of an earlier run, and its run.json. Throws InputNotFound for a path that is none, DataError
+  // for a run.json that cannot be read.
+  static RunFolder open(const std::string& path);
+  RunRecord read_run_json() const;
 
   const std::string& path() const { return path_; }
   std::string name() const;                         // the last part of the path

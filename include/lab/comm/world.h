@@ -6,6 +6,7 @@
 
 #include "lab/comm/communicator.h"
 #include "lab/core/error.h"
+#include "lab/core/heartbeat.h"
 
 namespace lab {
 
@@ -23,17 +24,23 @@ class World {
   int local_rank() const { return local_rank_; }  // among the ranks of this node
   int local_size() const { return local_size_; }
 
-  // A group of all ranks. automatic: self for one rank, else mpi. Throws UsageError for self among several
-  // ranks and Unavailable for nccl where no GPU can be used; the same on every rank.
+  // A group of all ranks; this must outlive it. automatic: self for one rank, else mpi. Throws UsageError for
+  // self among several ranks and Unavailable for nccl where no GPU can be used; the same on every rank.
   std::unique_ptr<Communicator> communicator(Backend backend) const;
+
+  // Where this rank is, for the other ranks of its node to see; the communicator writes its collectives
+  // there.
+  Heartbeat& heartbeat() const { return *heartbeat_; }
 
   // Collective: all ranks are done and exit by themselves.
   void leave();
-  // Ends all ranks of the job now, with this exit code. For errors that the other ranks cannot know of.
+  // Ends all ranks of the job now, with this exit code. For errors that the other ranks cannot know of, after
+  // saying what is wrong: the node's watchdogs say nothing about this end.
   [[noreturn]] void abort(ExitCode code) const;
 
  private:
   World() = default;
+  std::unique_ptr<Heartbeat> heartbeat_;
   bool by_mpi_ = false;
   int rank_ = 0, size_ = 1, local_rank_ = 0, local_size_ = 1;
 };

@@ -53,6 +53,7 @@ LAB_ERROR(Bug, bug);
 LAB_ERROR(IoError, io);
 LAB_ERROR(Disagreement, disagreement);
 LAB_ERROR(ConfigError, bad_config);
+LAB_ERROR(GiveUp, give_up);
 #undef LAB_ERROR
 
 // The text of errno, for messages: "No such file or directory".

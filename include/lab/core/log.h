@@ -8,6 +8,9 @@
 
 namespace lab {
 
+// The local time, as a line of the log begins: "2026-01-31 12:34:56.789".
+std::string time_stamp();
+
 // A cheap handle; copies write to the same log. Safe to use from several threads. Rank 0 writes everything;
 // the other ranks write only warnings and errors, with their rank named. Nothing here communicates.
 class Log {

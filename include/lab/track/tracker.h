@@ -30,6 +30,9 @@ class Tracker {
   virtual void text(const std::string& tag, const std::string& value, double wall_time) = 0;
   // What was given so far survives the process being killed.
   virtual void flush() = 0;
+  // How many records its file was given since the run began, whatever process gave them: where a continued
+  // run goes on from. The same in each run of the same plan.
+  virtual int64_t records() const = 0;
 };
 
 // Hands everything to each of its trackers, in order. Owns them. Without any it is the tracker of ranks > 0.
@@ -39,21 +42,23 @@ class Fanout final : public Tracker {
   void scalars(const std::vector<Scalar>& points, double wall_time) override;
   void text(const std::string& tag, const std::string& value, double wall_time) override;
   void flush() override;
+  int64_t records() const override;  // of all
+  std::vector<int64_t> records_of_each() const;
 
  private:
   std::vector<std::unique_ptr<Tracker>> trackers_;
 };
 
 // metrics.csv: header `epoch,step,tag,value,time`; values as the shortest text that reads back as the same
-// double. Goes on at the end of a file that is there already. Leaves texts out. Throws IoError when the file
-// cannot be opened. Each call hands its rows to the kernel before it returns; what a full disk refuses is
-// kept in memory (16 MiB at most) and written once there is room.
-std::unique_ptr<Tracker> csv_tracker(const std::string& path, Log log = {});
+// double. Of a file that is there already, the first `keep` rows stay and the others go. Leaves texts out.
+// Throws IoError when the file cannot be opened. Each call hands its rows to the kernel before it returns;
+// what a full disk refuses is kept in memory (16 MiB at most) and written once there is room.
+std::unique_ptr<Tracker> csv_tracker(const std::string& path, Log log = {}, int64_t keep = 0);
 
-// events.out.tfevents.* in `folder`, as TensorBoard reads them: length and CRC-32C framed Event messages. A
-// new file each time. Values are rounded to 32-bit floats, the only form in which all of TensorBoard's
-// readers take scalars (its data server shows nothing for 64-bit tensors); metrics.csv has them in full.
-// Otherwise as csv_tracker.
-std::unique_ptr<Tracker> tensorboard_tracker(const std::string& folder, Log log = {});
+// events.out.tfevents.* in `folder`, as TensorBoard reads them: length and CRC-32C framed Event messages.
+// keep 0: a new file; else the newest goes on behind its first `keep` records. Values
+// are rounded to 32-bit floats, the only form in which all of TensorBoard's readers take scalars (its data
+// server shows nothing for 64-bit tensors); metrics.csv has them in full. Otherwise as csv_tracker.
+std::unique_ptr<Tracker> tensorboard_tracker(const std::string& folder, Log log = {}, int64_t keep = 0);
 
 }  // namespace lab

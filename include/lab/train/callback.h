@@ -13,12 +13,13 @@ namespace lab {
 // Tags and what was measured: "loss/train_epoch", "loss/validate", "accuracy/validate", ...
 using Values = std::vector<std::pair<std::string, double>>;
 std::optional<double> value_of(const Values& values, const std::string& tag);
-std::string tags_of(const Values& values);  // "loss/train_epoch, loss/validate"
 
 struct FitReport {
   int64_t steps_per_epoch = 0;
   int64_t max_epochs = -1;
   int64_t samples = 0, validation_samples = 0;
+  std::vector<std::string> tags = {};  // of everything that is measured at the end of an epoch
+  int64_t steps_done = 0;              // when an earlier run is continued
 };
 
 struct StepReport {
@@ -42,9 +43,9 @@ struct Signal {
   std::string reason;  // said in the log when it stops
 };
 
-// Reports are the same on every rank but for times. A callback of the plan is called on every rank and must
-// decide by what is the same there; it must not communicate. What rank 0 alone records is a callback that
-// only rank 0 was given; it returns no Signal.
+// Reports are the same on every rank but for times and chunks. A callback of the plan is called on every rank
+// and must decide by what is the same there; it must not communicate. What one rank alone records is a
+// callback that only it was given; it returns no Signal.
 class Callback {
  public:
   virtual ~Callback() = default;
@@ -52,9 +53,12 @@ class Callback {
   virtual void fit_started(const FitReport&) {}
   virtual void first_validation_finished(const EpochReport&) {}
   virtual void validation_started(int64_t /*samples*/) {}
+  virtual void validation_chunk_finished(int64_t /*chunk*/) {}  // of this rank's
   virtual void step_finished(const StepReport&) {}
   virtual Signal epoch_finished(const EpochReport&) { return {}; }
-  virtual void checkpoint_saved(const EpochReport&) {}
+  virtual void checkpoint_started() {}
+  virtual void checkpoint_taken(int64_t /*steps_done*/) {}  // training goes on; it may still be written
+  virtual void checkpoint_saved(const EpochReport&) {}      // at the end of an epoch
   // Saved with each checkpoint; "" for none.
   virtual std::string state() const { return ""; }
   virtual void restore(const std::string&) {}
@@ -69,7 +73,7 @@ struct EarlyStopping {
   Mode mode = Mode::min;
 };
 
-// Has state: one per run. Throws ConfigError in the first epoch when `monitor` is not measured.
+// Has state: one per run. Throws ConfigError when the fit starts and `monitor` will not be measured.
 std::shared_ptr<Callback> early_stopping(EarlyStopping options);
 
 }  // namespace lab

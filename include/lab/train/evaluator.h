@@ -22,10 +22,11 @@ struct ChunkOutput {
 };
 
 // Runs the model in evaluation mode, without gradients, over this rank's chunks of the dataset in their
-// order, and hands each to `visit`. Leaves the module in the mode it was in. Does not communicate.
+// order, and hands each to `visit`, until it returns false. Leaves the module in the mode it was in. Does not
+// communicate.
 void for_each_chunk(const Model& model, std::shared_ptr<const Source> source, const DataPlan& plan,
                     const ReaderOptions& options, int rank, int ranks,
-                    const std::function<void(const ChunkOutput&)>& visit);
+                    const std::function<bool(const ChunkOutput&)>& visit);
 
 // Rows of numbers for every sample, in dataset order, on rank 0 (empty elsewhere): (samples, columns)
 // doubles. Collective.

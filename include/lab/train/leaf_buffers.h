@@ -25,10 +25,14 @@ class LeafBuffers {
   // Every leaf's set as doubles (leaves, samples seen + floats + integers), for checkpoints. Every rank must
   // call.
   at::Tensor gathered(Communicator& comm) const;
+  // Goes on from that. With another number of leaves than before, each begins with what all of them combine
+  // to.
   void restore(const at::Tensor& gathered);
 
  private:
   int64_t width() const;
+  void put_into_module(const at::Tensor& row);
+  at::Tensor combined(const at::Tensor& all) const;  // a row
   FlatBuffers buffers_;
   Range own_;
   int64_t all_;

@@ -21,6 +21,12 @@ struct TrainerOptions {
   std::string default_root_dir = "data/artifacts";
   bool enable_progress_bar = false;
   bool enable_checkpointing = true;
+  int64_t checkpoint_every_n_steps = 0;  // 0: only at the end of each epoch
+  double checkpoint_every_minutes = 0;   // 0: likewise
+  int64_t checkpoint_keep = 2;           // the newest so many
+  std::string on_checkpoint_error = "stop";
+  double hang_seconds =
+      30;  // how long a rank may stand still, or 50 median steps if that is longer; 0: for ever
 
   int64_t seed = 0;
   std::string numerics = "ordinary";

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "lab/comm/communicator.h"
+#include "lab/core/range.h"
 #include "lab/train/loss.h"
 
 namespace lab {
@@ -18,6 +19,11 @@ class OrderedSums {
   // The mean of each column over all rows of all ranks; NaN for a column without weight. Every rank must
   // call.
   std::vector<double> means(Communicator& comm) const;
+  // Everything of all ranks, for a checkpoint: (rows, columns, 2) doubles. Every rank must call.
+  at::Tensor gathered(Communicator& comm) const;
+  // Goes on from that, this rank with its `own` rows. With another number of rows than before, the first row
+  // gets the sum of all.
+  void restore(const at::Tensor& gathered, Range own);
 
  private:
   int64_t rows_, columns_;

@@ -41,12 +41,16 @@ class Model {
   }
   explicit operator bool() const { return module_ != nullptr; }
   torch::nn::Module& module() const { return *module_; }
-  Parts forward(const Batch& batch) const { return forward_(batch); }
+  // Throws ConfigError with the batch's shapes when torch refuses what the module does with them.
+  Parts forward(const Batch& batch) const;
 
  private:
   std::shared_ptr<torch::nn::Module> module_;
   std::function<Parts(const Batch&)> forward_;
 };
+
+// 2 for a module with a BatchNorm1d, which can't learn from one sample (of one value per channel); else 1.
+int64_t least_samples_of(const torch::nn::Module& module);
 
 struct DataPlan {
   Dataset dataset = {};

@@ -10,12 +10,21 @@
 
 namespace lab {
 
+// What ranks tell each other along with a step's gradients, so that all know it at the same step without a
+// collective of its own: how many of them ask for it.
+struct StepNotes {
+  double stop = 0;       // to save and stop
+  double interrupt = 0;  // the same, by SIGINT
+  double save = 0;       // to save and go on
+};
+
 // What a step's reduction leaves behind, the same on every rank.
 struct StepSums {
   at::Tensor gradients;  // 1-D, as long as the flat parameters: sums, not yet divided by the weight
   at::Tensor weight;     // scalar, at least a tiny positive number
   double loss_sum = 0, loss_weight = 0;
   bool finite = true;  // all gradients, the loss and the weight
+  StepNotes notes;     // of all ranks
 };
 
 // Owns where gradients live. Per step: arm() for each micro-batch, then that micro-batch's backward, then
@@ -36,8 +45,8 @@ class GradientReducer {
   GradientReducer& operator=(const GradientReducer&) = delete;
 
   // Call after the loss is known and before its backward. An empty micro-batch is armed with an undefined sum
-  // and has no backward. `last`: it is this rank's last one of the step.
-  void arm(const MicroBatch& micro_batch, const WeightedSum& loss, bool last);
+  // and has no backward. `last`: it is this rank's last one of the step. Notes add up over micro-batches.
+  void arm(const MicroBatch& micro_batch, const WeightedSum& loss, bool last, const StepNotes& notes = {});
   StepSums finish();
 
   int64_t buckets() const;

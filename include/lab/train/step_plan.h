@@ -14,6 +14,8 @@ namespace lab {
 struct Numerics {
   bool canonical = false;
   int64_t leaves = 8;  // canonical only; a power of two
+  // Fewest samples of a micro-batch that has any: a short batch goes to fewer leaves (see least_samples_of).
+  int64_t least_samples = 1;
 };
 
 // Where a micro-batch's gradients go on this rank's stack of partial sums: they are added to `merges` of the

@@ -1,6 +1,7 @@
 #pragma once
 // The training loop.
 
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -20,18 +21,22 @@ struct TrainerContext {
   std::shared_ptr<const Source> train;
   std::shared_ptr<const Source> validate;  // null: no validation
   CheckpointSink& checkpoints;
-  std::vector<std::shared_ptr<Callback>> recorders;  // rank 0's records and progress; empty elsewhere
+  std::vector<std::shared_ptr<Callback>> recorders;  // this rank's own: records and progress, heartbeat
+  const SavedRun* resume = nullptr;                  // on rank 0: what to go on from; null: from the start
+  // The signal that asks this rank for a stop, 0 for none; looked at in every step and chunk.
+  std::function<int()> stop_signal = [] { return 0; };
 };
 
 struct FitResult {
   int64_t epochs = 0, steps = 0;  // done
   std::string stopped_by;         // a callback's reason; empty when it ran to its end
+  int signal = 0;                 // it was saved and stopped for this signal: SIGINT or SIGTERM
   Values values;                  // of the last epoch
 };
 
-// Validates once, then trains to the end of the plan. Every rank makes one from the same plan and options and
-// calls fit() once; the results are the same on all. One thread, beside the reader's and the communicator's
-// lane.
+// Validates once, then trains to the end of the plan, or goes on from where a checkpoint was. Every rank
+// makes one from the same plan and options and calls fit() once; the results are the same on all. One thread,
+// beside the reader's and the communicator's lane.
 class Trainer {
  public:
   // Moves the model's parameters into flat storage and gives every rank rank 0's weights and buffers. Throws
@@ -39,6 +44,7 @@ class Trainer {
   Trainer(TrainPlan plan, TrainerOptions options, TrainerContext context);
   ~Trainer();
 
+  // A stop that any rank is asked for takes effect on all at the same step: it is saved, and fit() returns.
   // Throws DataError before the update when a gradient or the loss is not finite: what, in which step and
   // samples.
   FitResult fit();

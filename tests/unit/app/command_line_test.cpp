@@ -49,12 +49,21 @@ TEST(CommandLine, WhatIsForTheExperimentReachesItUntouched) {
   EXPECT_TRUE(parse(Program::infer, {"a.toml", "-o", "w"}).offline);
 }
 
+TEST(CommandLine, ResumeTakesAPathOnlyBehindAnEqualsSign) {
+  EXPECT_FALSE(parse(Program::train, {"a.toml"}).resume);
+  const auto bare = parse(Program::train, {"--resume", "a.toml"});
+  EXPECT_TRUE(bare.resume);
+  EXPECT_EQ(bare.resume_path, "");
+  EXPECT_EQ(bare.config, "a.toml");
+  EXPECT_EQ(parse(Program::train, {"a.toml", "--resume=b,c"}).resume_path, "b,c");
+}
+
 TEST(CommandLine, WrongWordsAreRefusedByName) {
   EXPECT_NE(refusal(Program::train, {"a.toml", "--ofline"}).find("did you mean --offline"),
             std::string::npos);
   EXPECT_NE(refusal(Program::train, {"a.toml", "--zzzzzzzz"}).find("unknown option --zzzzzzzz"),
             std::string::npos);
-  for (const char* later : {"--resume", "--resume=x", "-d", "--dev-run", "-g", "--check", "--debug"})
+  for (const char* later : {"-d", "--dev-run", "-g", "--check", "--debug"})
     EXPECT_NE(refusal(Program::train, {"a.toml", later}).find("not in this version"), std::string::npos)
         << later;
   EXPECT_NE(refusal(Program::train, {}).find("wants a config"), std::string::npos);

@@ -128,6 +128,7 @@ TEST_F(RunFolderTest, RunJsonHoldsTheRecordInItsOrder) {
   const std::string first(std::istreambuf_iterator<char>(in), {});
   EXPECT_EQ(first, R"({
   "status": "running",
+  "launch_id": "",
   "name": "a",
   "task_id": "",
   "parent": "",
@@ -154,9 +155,25 @@ TEST_F(RunFolderTest, RunJsonHoldsTheRecordInItsOrder) {
   "started": "2026-03-01T12:00:00Z",
   "ended": "",
   "epochs": 0,
-  "steps": 0
+  "steps": 0,
+  "starts": 1,
+  "starts_from_step": 1,
+  "started_from_step": 0
 }
 )");
+  const RunRecord again = RunFolder::open(run.path()).read_run_json();
+  EXPECT_EQ(again.name, record.name);
+  EXPECT_EQ(again.slurm, record.slurm);
+  EXPECT_EQ(again.started, record.started);
+}
+
+TEST_F(RunFolderTest, NamesOfOneConfigDifferInTheirVersionOnly) {
+  const RunNames names{"mnist", "toy", false};
+  for (const char* name : {"mnist-toy_offline", "mnist-toy_pending", "mnist-toy_v12"})
+    EXPECT_TRUE(is_version_of(name, names)) << name;
+  for (const char* name :
+       {"mnist-toy_v", "mnist-toy_v1x", "mnist-toy2_v1", "dev_mnist-toy_v1", "mnist-toy", ""})
+    EXPECT_FALSE(is_version_of(name, names)) << name;
 }
 
 TEST_F(RunFolderTest, RunJsonIsReplacedAsAWhole) {

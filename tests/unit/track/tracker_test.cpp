@@ -123,8 +123,34 @@ TEST_F(TrackerTest, CsvQuotesTagsThatWouldBreakARow) {
 
 TEST_F(TrackerTest, CsvGoesOnAtTheEndOfAnEarlierFile) {
   csv_tracker(file("metrics.csv"))->scalars({{"a", 0, 0, 1}}, 5);
-  csv_tracker(file("metrics.csv"))->scalars({{"a", 1, 0, 2}}, 6);
+  csv_tracker(file("metrics.csv"), {}, 1)->scalars({{"a", 1, 0, 2}}, 6);
   EXPECT_EQ(content(file("metrics.csv")), "epoch,step,tag,value,time\n0,0,a,1,5\n0,1,a,2,6\n");
+}
+
+// A run that goes on from a checkpoint: what was recorded after it is cut off.
+TEST_F(TrackerTest, KeepsTheFirstRecordsAndGoesOn) {
+  const std::vector<Scalar> first = {{"two\nlines", 0, 0, 1}, {"b", 0, 0, 2}}, second = {{"a", 1, 0, 3}};
+  const auto write = [&](const std::vector<std::vector<Scalar>>& all, int64_t csv_keep, int64_t events_keep) {
+    const auto csv = csv_tracker(file("metrics.csv"), {}, csv_keep);
+    const auto events = tensorboard_tracker(folder_, {}, events_keep);
+    for (const auto& points : all) {
+      csv->scalars(points, 5);
+      events->scalars(points, 5);
+    }
+    return std::pair(csv->records(), events->records());
+  };
+  EXPECT_EQ(write({first, second}, 0, 0), (std::pair<int64_t, int64_t>(3, 3)));
+  const auto csv = content(file("metrics.csv"));
+  const auto events = messages(content(event_files().at(0)));
+  // Lost: the second call's. Then it is made again.
+  EXPECT_EQ(write({second}, 2, 2), (std::pair<int64_t, int64_t>(3, 3)));
+  EXPECT_EQ(content(file("metrics.csv")), csv);
+  ASSERT_EQ(event_files().size(), 1U);
+  EXPECT_EQ(messages(content(event_files().at(0))), events);
+  // Half a record at the end, as a power cut leaves it.
+  std::ofstream(event_files().at(0), std::ios::app) << "half";
+  EXPECT_EQ(write({}, 3, 3), (std::pair<int64_t, int64_t>(3, 3)));
+  EXPECT_EQ(messages(content(event_files().at(0))), events);
 }
 
 TEST_F(TrackerTest, CsvLeavesTextsOut) {
@@ -254,6 +280,7 @@ TEST_F(TrackerTest, FanoutGivesToEachInOrder) {
       heard_ += lab::text(name_, " text ", tag, " ", value, " ", time, "\n");
     }
     void flush() override { heard_ += name_ + " flush\n"; }
+    int64_t records() const override { return std::ssize(name_); }
     std::string name_;
     std::string& heard_;
   };
@@ -267,6 +294,8 @@ TEST_F(TrackerTest, FanoutGivesToEachInOrder) {
   fanout.flush();
   EXPECT_EQ(heard,
             "one scalars 2 2\ntwo scalars 2 2\none text t v 3\ntwo text t v 3\none flush\ntwo flush\n");
+  EXPECT_EQ(fanout.records_of_each(), (std::vector<int64_t>{3, 3}));
+  EXPECT_EQ(fanout.records(), 6);
 }
 
 }  // namespace

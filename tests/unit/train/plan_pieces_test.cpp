@@ -71,6 +71,26 @@ TEST(Model, TakesOneTensorOrTheBatch) {
   EXPECT_TRUE(whole.forward(batch).only().equal(torch::full({2}, 2.0)));
 }
 
+TEST(Model, TorchsRefusalNamesTheBatch) {
+  lab::Batch batch;
+  batch.ids = {0, 1};
+  batch.parts.add("images", torch::zeros({2, 5}));
+  try {
+    lab::Model(torch::nn::Linear(4, 3)).forward(batch);
+    FAIL();
+  } catch (const lab::ConfigError& e) {
+    EXPECT_NE(std::string(e.what()).find("2 samples: images (2, 5)"), std::string::npos) << e.what();
+    EXPECT_EQ(std::string(e.what()).find("frame #"), std::string::npos) << e.what();
+  }
+}
+
+TEST(Model, BatchNormOfVectorsNeedsTwoSamples) {
+  EXPECT_EQ(lab::least_samples_of(*torch::nn::Sequential(torch::nn::Linear(4, 3))), 1);
+  EXPECT_EQ(lab::least_samples_of(*torch::nn::Sequential(torch::nn::BatchNorm2d(3))), 1);
+  EXPECT_EQ(lab::least_samples_of(*torch::nn::Sequential(torch::nn::Sequential(torch::nn::BatchNorm1d(3)))),
+            2);
+}
+
 TEST(Loss, SumOverWeightIsTorchsMean) {
   torch::manual_seed(0);
   const at::Tensor logits = torch::randn({7, 4}, torch::kFloat64);
@@ -160,7 +180,8 @@ TEST(EarlyStopping, StopsAfterPatienceEpochsWithoutImprovement) {
 
 TEST(EarlyStopping, NamesWhatIsMeasuredWhenItsMonitorIsNot) {
   try {
-    lab::early_stopping({.monitor = "loss/val"})->epoch_finished(report(1));
+    lab::early_stopping({.monitor = "loss/val"})
+        ->fit_started({.tags = {"loss/train_epoch", "loss/validate"}});
     FAIL();
   } catch (const lab::ConfigError& e) {
     EXPECT_NE(std::string(e.what()).find("loss/validate"), std::string::npos);

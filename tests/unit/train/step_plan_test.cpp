@@ -29,6 +29,20 @@ TEST(StepPlan, EveryPositionOnceWhateverTheRanks) {
         }
 }
 
+TEST(StepPlan, AShortBatchGoesToFewerLeaves) {
+  for (const bool canonical : {false, true})
+    for (const int ranks : {1, 2, 3, 4, 8})
+      for (int64_t samples = 2; samples < 40; ++samples) {
+        int64_t seen = 0;
+        for (int rank = 0; rank < ranks; ++rank)
+          for (const auto& mb : lab::micro_batches({canonical, 8, 2}, samples, 64, 0, rank, ranks)) {
+            EXPECT_NE(mb.positions.count, 1);
+            seen += mb.positions.count;
+          }
+        EXPECT_EQ(seen, samples);
+      }
+}
+
 TEST(StepPlan, CanonicalShardsDoNotDependOnTheRanks) {
   std::array<Range, 8> alone;
   for (const auto& mb : lab::micro_batches({true, 8}, 1000, 100, 9, 0, 1))

@@ -1,0 +1,110 @@
+#include "app/resume.h"
+
+#include <algorithm>
+#include <array>
+#include <filesystem>
+
+#include "app/run_lock.h"
+#include "lab/config/document.h"
+#include "lab/core/error.h"
+
+namespace lab {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct Candidate {
+  RunFolder folder;
+  RunRecord record;
+};
+
+ResumeTarget named_run(const std::string& path) {
+  if (fs::is_directory(path)) return {RunFolder::open(path), ""};
+  if (!fs::exists(path))
+    throw InputNotFound("--resume=", path, ": there is no such run folder or checkpoint; check the path");
+  const fs::path folder = fs::canonical(path).parent_path().parent_path();
+  return {RunFolder::open(folder.string()), fs::canonical(path).string()};
+}
+
+std::vector<Candidate> unfinished_runs(const RunNames& names, const std::string& root) {
+  std::vector<Candidate> runs;
+  std::error_code ignored;
+  for (const auto& entry : fs::directory_iterator(root, ignored)) try {
+      if (!fs::exists(entry.path() / "run.json")) continue;
+      RunFolder folder = RunFolder::open(entry.path().string());
+      RunRecord record = folder.read_run_json();
+      if (record.status != "completed" && is_version_of(record.name, names))
+        runs.push_back({std::move(folder), std::move(record)});
+    } catch (const Error&) {
+      continue;  // not a run that anyone could go on with
+    }
+  return runs;
+}
+
+bool same_job(const RunRecord& record, const Launch& launch) {
+  for (const char* name : {"SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID"}) {
+    const auto theirs = record.slurm.find(name), ours = launch.slurm.find(name);
+    if ((theirs == record.slurm.end()) != (ours == launch.slurm.end())) return false;
+    if (ours != launch.slurm.end() && theirs->second != ours->second) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+std::optional<ResumeTarget> find_run(const CommandLine& line, const Launch& launch, const RunNames& names,
+                                     const std::string& root) {
+  if (!line.resume_path.empty()) return named_run(line.resume_path);
+  auto runs = unfinished_runs(names, root);
+  if (!launch.launch_id.empty())
+    std::erase_if(runs, [&](const Candidate& run) { return run.record.launch_id != launch.launch_id; });
+  else if (!launch.slurm.empty())
+    std::erase_if(runs, [&](const Candidate& run) { return !same_job(run.record, launch); });
+  else
+    std::erase_if(runs, [](const Candidate& run) { return RunLock::is_held(run.folder.path()); });
+  if (runs.empty()) return std::nullopt;
+  std::ranges::sort(runs, std::greater<>(), [](const Candidate& run) { return run.record.started; });
+  if (runs.size() > 1 && runs[0].record.started == runs[1].record.started) {
+    std::string list;
+    for (const auto& run : runs)
+      if (run.record.started == runs[0].record.started) list += text("\n  --resume=", run.folder.path());
+    throw UsageError("several unfinished runs are equally new; say which:", list);
+  }
+  return ResumeTarget{runs.front().folder, ""};
+}
+
+namespace {
+
+// Everything else decides what is computed.
+bool is_harmless(const std::string& key) {
+  constexpr std::array keys = {"max_epochs",
+                               "max_steps",
+                               "log_every_n_steps",
+                               "threads",
+                               "default_root_dir",
+                               "enable_progress_bar",
+                               "enable_checkpointing",
+                               "checkpoint_every_n_steps",
+                               "checkpoint_every_minutes",
+                               "checkpoint_keep",
+                               "on_checkpoint_error",
+                               "hang_seconds"};
+  if (key.starts_with("task.") || key.starts_with("checkpoint.")) return true;
+  return std::ranges::any_of(keys, [&](const char* name) { return key == text("trainer.init.", name); });
+}
+
+}  // namespace
+
+ConfigChanges config_changes(const Resolved& now, const std::string& old_config_file) {
+  const Table old = merge_config(read_config_files(old_config_file), {});
+  ConfigChanges changes;
+  for (const auto& [key, value] : now) {
+    const Value* before = find(old, key);
+    if (before && before->toml() == value.toml()) continue;
+    const std::string line = text(key, ": ", value.brief(), ", was ", before ? before->brief() : "not there");
+    (is_harmless(key) || !before ? changes.harmless : changes.others).push_back(line);
+  }
+  return changes;
+}
+
+}  // namespace lab

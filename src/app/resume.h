@@ -1,0 +1,35 @@
+#pragma once
+// Which run --resume goes on with, and whether it may under this config.
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "app/command_line.h"
+#include "app/launch.h"
+#include "app/run_config.h"
+#include "lab/app/run_folder.h"
+#include "lab/core/log.h"
+
+namespace lab {
+
+struct ResumeTarget {
+  RunFolder folder;
+  std::string checkpoint;  // a file that was asked for; empty: the newest that is whole
+};
+
+// The run that the command line means. A bare --resume: the newest unfinished run of the config's name under
+// `root` that nobody is writing: of the same lab_run, else of the same Slurm job, else any; nullopt when
+// there is none. Throws UsageError (with the list) when two are equally new, InputNotFound for a PATH that is
+// no run.
+std::optional<ResumeTarget> find_run(const CommandLine& line, const Launch& launch, const RunNames& names,
+                                     const std::string& root);
+
+// How the config of a run differs from what it was, a line each: "config.batch_size: 128, was 64".
+struct ConfigChanges {
+  std::vector<std::string> harmless;  // where, how long and how often: not what is computed
+  std::vector<std::string> others;
+};
+ConfigChanges config_changes(const Resolved& now, const std::string& old_config_file);
+
+}  // namespace lab

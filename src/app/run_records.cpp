@@ -1,0 +1,199 @@
+#include "app/run_records.h"
+
+#include <signal.h>
+#include <torch/version.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <filesystem>
+#include <iostream>
+#include <thread>
+
+#include "app/recorder.h"
+#include "lab/comm/agreement.h"
+#include "lab/core/process.h"
+#include "lab/core/version.h"
+
+namespace lab {
+namespace {
+
+constexpr int64_t most_starts_without_progress = 3;
+
+std::string counted(int64_t count, const char* what) { return text(count, " ", what, count == 1 ? "" : "s"); }
+
+// What run.json says of this process.
+void describe_process(RunRecord& record, const Session& session, const RunConfig& config) {
+  const std::string toml = to_toml(config.resolved, false);
+  record.status = "running";
+  record.launch_id = session.launch.launch_id;
+  record.config_hash = checksum(std::as_bytes(std::span(toml)));
+  record.argv = session.argv;
+  record.host = host_name();
+  record.pid = getpid();
+  record.world_size = session.comm.size();
+  record.slurm = session.launch.slurm;
+  record.versions = {{"lab", std::string(version)}, {"torch", TORCH_VERSION}};
+  record.instruction_set = instruction_set();
+}
+
+void refuse_changed_config(const RunConfig& config, const CommandLine& line, const RunFolder& folder,
+                           const Log& log) {
+  const ConfigChanges changes = config_changes(config.resolved, folder.file("config.toml"));
+  if (!changes.others.empty() && !line.allow_config_change)
+    throw ConfigError("the config is not the one that ", folder.path(), " was trained with:\n  ",
+                      join(changes.others, "\n  "),
+                      "\nbring the old values back, or go on all the same with --allow-config-change");
+  for (const auto* list : {&changes.others, &changes.harmless})
+    for (const auto& change : *list) log.info("config changed: ", change);
+}
+
+}  // namespace
+
+RunRecords::RunRecords(const Session& session, const RunConfig& config, const TrainPlan& plan)
+    : log_(session.log) {
+  if (session.comm.rank() != 0) return;
+  saves_ = config.trainer.enable_checkpointing;
+  const RunNames names{config.experiment_name, config.stem};
+  std::optional<ResumeTarget> target;
+  if (session.line.resume)
+    target = find_run(session.line, session.launch, names, config.trainer.default_root_dir);
+  if (target) {
+    go_on(session, config, std::move(*target));
+  } else {
+    if (session.line.resume)
+      log_.info("--resume: no unfinished run of this config in ", config.trainer.default_root_dir,
+                ": a new one begins");
+    create(session, config, names);
+  }
+  open_records(session, config, plan);
+}
+
+void RunRecords::create(const Session& session, const RunConfig& config, const RunNames& names) {
+  record_.name = task_name(names, "offline");
+  record_.started = utc_text(std::chrono::system_clock::now());
+  describe_process(record_, session, config);
+  folder_ = RunFolder::create(config.trainer.default_root_dir, record_.name);
+  lock_.emplace(folder_->path(), false);
+}
+
+// Everything that may be refused comes before anything is written.
+void RunRecords::go_on(const Session& session, const RunConfig& config, ResumeTarget target) {
+  const RunFolder& folder = target.folder;
+  const bool same_job = !session.launch.launch_id.empty() || !session.launch.slurm.empty();
+  lock_.emplace(folder.path(), same_job);
+  record_ = folder.read_run_json();
+  refuse_changed_config(config, session.line, folder, log_);
+  if (target.checkpoint.empty())
+    saved_ = newest_checkpoint(folder.checkpoints(), log_);
+  else
+    saved_ = read_checkpoint(target.checkpoint);
+  const int64_t step = saved_ ? saved_->state.step : 0;
+  record_.starts += 1;
+  record_.starts_from_step = record_.started_from_step == step ? record_.starts_from_step + 1 : 1;
+  record_.started_from_step = step;
+  if (session.line.resume_path.empty() && record_.starts_from_step > most_starts_without_progress)
+    throw GiveUp("the last ", most_starts_without_progress, " starts of ", folder.path(),
+                 " made no progress from step ", step,
+                 "; see its log.txt for what ended them, mend it, and go "
+                 "on with --resume=",
+                 folder.path());
+  describe_process(record_, session, config);
+  folder_ = folder;
+  if (saved_) {
+    log_.info("going on with ", folder.path(), " from step ", step, " (epoch ", saved_->state.epoch + 1, ")");
+    return;
+  }
+  for (const auto& file : std::filesystem::directory_iterator(folder.path()))  // points that are made again
+    if (file.path().filename().string().starts_with("events.out.tfevents."))
+      std::filesystem::remove(file.path());
+  log_.info("going on with ", folder.path(), " from the start: it has no checkpoint yet");
+}
+
+void RunRecords::open_records(const Session& session, const RunConfig& config, const TrainPlan& plan) {
+  log_.also_to(folder_->file("log.txt"));
+  write_file_atomically(folder_->file("config.toml"), to_toml(config.resolved, false));
+  folder_->write_run_json(record_);
+  const auto kept = [&](size_t tracker) {
+    return saved_ && tracker < saved_->state.records.size() ? saved_->state.records[tracker] : int64_t{0};
+  };
+  tracker_.add(csv_tracker(folder_->file("metrics.csv"), log_, kept(0)));
+  tracker_.add(tensorboard_tracker(folder_->path(), log_, kept(1)));
+  if (saves_) {
+    CheckpointPlan checkpoints{folder_->checkpoints(), plan.monitor, plan.monitor_mode,
+                               config.trainer.checkpoint_keep, config.trainer.on_checkpoint_error == "stop"};
+    checkpoints.records = [this] { return tracker_.records_of_each(); };
+    if (!session.launch.progress_file.empty())
+      checkpoints.saved = [file = session.launch.progress_file, path = folder(),
+                           log = log_](const RunState& state) {
+        try {
+          write_file_atomically(file, text(path, "\n", state.step, "\n"));
+        } catch (const IoError& e) {
+          log.warn(e.what());
+        }
+      };
+    checkpoints_ = checkpoint_folder(std::move(checkpoints), resume(), log_);
+  }
+  recorders_.push_back(make_recorder(log_, config.trainer, *folder_, record_, tracker_, *checkpoints_));
+}
+
+std::string RunRecords::folder() const {
+  return folder_ ? std::filesystem::absolute(folder_->path()).string() : "";
+}
+
+ExitCode RunRecords::ended(const FitResult& result) {
+  const bool interrupted = result.signal == SIGINT;
+  const ExitCode code = result.signal == 0 ? ExitCode::done
+                        : !saves_          ? static_cast<ExitCode>(128 + result.signal)
+                        : interrupted      ? ExitCode::interrupted
+                                           : ExitCode::try_again;
+  if (!folder_) return code;
+  record_.epochs = result.epochs;
+  record_.steps = result.steps;
+  close(result.signal == 0 ? "completed" : interrupted ? "interrupted" : "stopped", code, "");
+  const std::string done = text(counted(result.epochs, "epoch"), ", ", counted(result.steps, "step"));
+  if (result.signal != 0)
+    log_.info(interrupted ? "interrupted" : "stopped", " by a signal after ", done,
+              saves_ ? ", saved; go on with --resume" : "; not saved, as enable_checkpointing is false");
+  else
+    log_.info(result.stopped_by, result.stopped_by.empty() ? "" : "; ", "finished after ", done);
+  const auto& best = record_.best;
+  std::cout << folder_->path()
+            << (best ? text("  best ", best->monitor, " ", shortest(best->value), " in epoch ",
+                            best->epoch + 1)
+                     : "")
+            << std::endl;
+  return code;
+}
+
+void RunRecords::failed(const Failure& failure) noexcept {
+  try {
+    if (folder_) close("failed", failure.code, failure.message);
+  } catch (const std::exception& e) {
+    log_.error(e.what());
+  }
+}
+
+void RunRecords::close(const std::string& status, ExitCode code, const std::string& error) {
+  record_.status = status;
+  record_.exit_code = static_cast<int>(code);
+  record_.error = error;
+  record_.ended = utc_text(std::chrono::system_clock::now());
+  tracker_.flush();
+  folder_->write_run_json(record_);
+}
+
+std::string require_shared_folder(Communicator& comm, const std::string& folder_of_rank_0) {
+  constexpr int tries = 25;  // network file systems may take seconds to show what is new
+  const std::string folder = broadcast_bytes(comm, folder_of_rank_0);
+  agree(comm, [&] {
+    for (int i = 0; i < tries; ++i) {
+      if (access((folder + "/run.json").c_str(), F_OK) == 0) return;
+      std::this_thread::sleep_for(std::chrono::milliseconds(200));
+    }
+    throw IoError("this rank, on ", host_name(), ", does not see the run folder ", folder,
+                  "; all nodes must share it: choose such a place with trainer.init.default_root_dir");
+  });
+  return folder;
+}
+
+}  // namespace lab

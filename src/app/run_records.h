@@ -1,0 +1,57 @@
+#pragma once
+// All that one training run writes, from its first process to its last.
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "app/resume.h"
+#include "app/run_lock.h"
+#include "app/session.h"
+#include "lab/app/run_folder.h"
+#include "lab/track/tracker.h"
+#include "lab/train/checkpoint.h"
+#include "lab/train/trainer.h"
+
+namespace lab {
+
+// On rank 0 a run folder, new or that of the run which --resume names; elsewhere nothing. The trainer does
+// not see the difference.
+class RunRecords {
+ public:
+  // Throws ConfigError, DataError, GiveUp, InputNotFound, IoError, UsageError; a new run has then left at
+  // most an empty folder, and an old one is as it was. Not collective: to be called within agree().
+  RunRecords(const Session& session, const RunConfig& config, const TrainPlan& plan);
+
+  CheckpointSink& checkpoints() { return *checkpoints_; }
+  const std::vector<std::shared_ptr<Callback>>& recorders() const { return recorders_; }
+  const SavedRun* resume() const { return saved_ ? &*saved_ : nullptr; }
+  // The folder's absolute path; empty on ranks that have none.
+  std::string folder() const;
+
+  // The end of the run, or of this process's part in it. Returns what to exit with.
+  ExitCode ended(const FitResult& result);
+  void failed(const Failure& failure) noexcept;
+
+ private:
+  void create(const Session& session, const RunConfig& config, const RunNames& names);
+  void go_on(const Session& session, const RunConfig& config, ResumeTarget target);
+  void open_records(const Session& session, const RunConfig& config, const TrainPlan& plan);
+  void close(const std::string& status, ExitCode code, const std::string& error);
+
+  Log log_;
+  std::optional<RunFolder> folder_;
+  std::optional<RunLock> lock_;
+  RunRecord record_;
+  std::optional<SavedRun> saved_;
+  bool saves_ = true;
+  Fanout tracker_;
+  std::unique_ptr<CheckpointSink> checkpoints_ = no_checkpoints();
+  std::vector<std::shared_ptr<Callback>> recorders_;
+};
+
+// Makes sure that every rank sees the folder that rank 0 writes to, and returns it. Collective; AgreedError.
+std::string require_shared_folder(Communicator& comm, const std::string& folder_of_rank_0);
+
+}  // namespace lab

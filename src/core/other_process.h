@@ -1,0 +1,39 @@
+#pragma once
+// What can be known about another process of this machine that is not our child.
+
+#include <cstdint>
+#include <optional>
+
+namespace lab {
+
+struct ProcessStat {
+  char state = '?';     // as in /proc/PID/stat: R, S, D, T (stopped), t (under a debugger), Z ...
+  int64_t born = 0;     // its start time, in ticks since the machine started
+  int wait_status = 0;  // as waitpid gives it, for a zombie
+};
+// Nothing where there is no such process, or none that may be seen.
+std::optional<ProcessStat> process_stat(int pid);
+
+// Notices the end of a process: at once where the kernel gives out descriptors of processes, else whenever
+// asked. A process that cannot be seen at all (another container) never counts as gone.
+class WatchedProcess {
+ public:
+  WatchedProcess(int pid, int64_t born);
+  ~WatchedProcess();
+  WatchedProcess(WatchedProcess&& other) noexcept;
+  WatchedProcess& operator=(WatchedProcess&&) = delete;
+
+  int fd() const { return fd_; }  // readable once the process is gone; -1: ask gone() from time to time
+  bool visible() const { return visible_; }
+  bool gone() const;
+  std::optional<int> wait_status() const;  // how it ended, as long as that can be found out
+  char state() const;                      // '?': unknown
+  void kill() const;
+
+ private:
+  int pid_ = 0, fd_ = -1;
+  int64_t born_ = 0;
+  bool visible_ = false;
+};
+
+}  // namespace lab

@@ -1,0 +1,178 @@
+#include <torch/types.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cmath>
+#include <cstring>
+#include <exception>
+#include <filesystem>
+
+#include "lab/comm/lane.h"
+#include "lab/core/error.h"
+#include "lab/train/checkpoint.h"
+#include "lab/train/tensor_buffer.h"
+#include "train/checkpoint_index.h"
+#include "train/run_state.h"
+
+namespace lab {
+namespace {
+
+// A snapshot's tensors, copied so that training can go on while they are written. The memory is kept from
+// one snapshot to the next.
+class Staged {
+ public:
+  void copy(const Snapshot& snapshot) {
+    views_.clear();
+    tensors_.resize(snapshot.model.size() + snapshot.rest.size());
+    size_t at = 0;
+    for (const auto* list : {&snapshot.model, &snapshot.rest})
+      for (const auto& [name, tensor] : *list) {
+        at::Tensor& copy = tensors_[at++];
+        if (copy.defined() && copy.sizes() == tensor.sizes() && copy.scalar_type() == tensor.scalar_type())
+          copy.copy_(tensor.detach());
+        else
+          copy = tensor.detach().clone(at::MemoryFormat::Contiguous);
+        views_.push_back({name, dtype_of(copy.scalar_type()), copy.sizes().vec(), copy.const_data_ptr()});
+      }
+  }
+  const std::vector<TensorView>& views() const { return views_; }
+
+ private:
+  std::vector<at::Tensor> tensors_;
+  std::vector<TensorView> views_;
+};
+
+// Gives a file a second name in its folder, in place of what had that name. Where the file system has no
+// such links, a copy.
+void name_also(const std::string& folder, const std::string& file, const std::string& name) {
+  const std::string from = folder + "/" + file, to = folder + "/" + name, temporary = to + ".partial";
+  unlink(temporary.c_str());
+  std::error_code problem;
+  std::filesystem::create_hard_link(from, temporary, problem);
+  if (problem) std::filesystem::copy_file(from, temporary, problem);
+  if (!problem) std::filesystem::rename(temporary, to, problem);
+  if (!problem) return;
+  unlink(temporary.c_str());
+  throw IoError("cannot give the checkpoint ", from, " the name ", name, ": ", problem.message(),
+                "; check the folder's rights and free space");
+}
+
+class CheckpointFolder final : public CheckpointSink {
+ public:
+  CheckpointFolder(CheckpointPlan plan, const SavedRun* resume, Log log)
+      : plan_(std::move(plan)), log_(std::move(log)) {
+    remove_unfinished();
+    if (!resume) return;
+    best_ = resume->state.best;
+    go_on_from(*resume);
+  }
+
+  ~CheckpointFolder() override {
+    try {
+      finish();
+    } catch (const std::exception& e) {
+      log_.error(e.what());
+    }
+  }
+  CheckpointFolder(const CheckpointFolder&) = delete;
+  CheckpointFolder& operator=(const CheckpointFolder&) = delete;
+
+  void save(const Snapshot& snapshot) override {
+    finish();
+    best_before_ = best_;
+    RunState state = snapshot.state;
+    const bool better = update_best(state);
+    state.best = best_;
+    state.records = plan_.records();
+    staged_.copy(snapshot);
+    pending_ = lane_.submit([this, state = std::move(state), better] { write(state, better); });
+  }
+
+  void finish() override {
+    pending_.wait();
+    pending_ = {};
+    if (!error_) return;
+    best_ = best_before_;
+    try {
+      std::rethrow_exception(std::exchange(error_, nullptr));
+    } catch (const std::exception& e) {
+      if (plan_.stop_on_error) throw;
+      log_.warn(e.what(), "; training goes on (trainer.init.on_checkpoint_error)");
+    }
+  }
+
+  std::optional<Best> best() const override { return best_; }
+
+ private:
+  // What a process that was killed left behind.
+  void remove_unfinished() const {
+    std::error_code ignored;
+    for (const auto& file : std::filesystem::directory_iterator(plan_.folder, ignored))
+      if (const auto name = file.path().filename().string();
+          name.ends_with(".partial") || name.find(".tmp-") != std::string::npos)
+        std::filesystem::remove(file.path(), ignored);
+  }
+
+  // Newer checkpoints are of a course that is not taken: they are listed no more, and written over when the
+  // run gets there again.
+  void go_on_from(const SavedRun& resume) {
+    entries_ = checkpoints_in(plan_.folder);
+    std::erase_if(entries_, [&](const CheckpointEntry& entry) { return entry.step > resume.state.step; });
+    write_checkpoint_index(plan_.folder, entries_, best_);
+  }
+
+  bool update_best(const RunState& state) {
+    if (plan_.monitor.empty() || !state.epoch_finished) return false;
+    const auto value = value_of(state.values, plan_.monitor);
+    if (!value) return false;  // not measured in this epoch
+    const double sign = plan_.mode == Mode::min ? 1 : -1;
+    if (std::isnan(*value) || (best_ && sign * *value >= sign * best_->value)) return false;
+    best_ = Best{plan_.monitor, *value, state.epoch, state.step};
+    return true;
+  }
+
+  // On the lane's thread, which alone touches entries_ once there is one.
+  void write(const RunState& state, bool better) {
+    try {
+      const std::string name = checkpoint_name(state.epoch, state.step);
+      write_safetensors(plan_.folder + "/" + name, staged_.views(),
+                        {{"format", "pt"}, {"lab", to_json(state)}});
+      if (better) name_also(plan_.folder, name, "best.safetensors");
+      name_also(plan_.folder, name, "last.safetensors");
+      list(name, state);
+      plan_.saved(state);
+    } catch (...) {
+      error_ = std::current_exception();
+    }
+  }
+
+  void list(const std::string& name, const RunState& state) {
+    std::erase_if(entries_, [&](const CheckpointEntry& entry) { return entry.file == name; });
+    entries_.insert(entries_.begin(), {name, state.epoch, state.step});
+    std::vector<CheckpointEntry> old;
+    while (std::ssize(entries_) > std::max<int64_t>(plan_.keep, 1)) {
+      old.push_back(entries_.back());
+      entries_.pop_back();
+    }
+    write_checkpoint_index(plan_.folder, entries_, state.best);
+    for (const auto& entry : old) unlink((plan_.folder + "/" + entry.file).c_str());
+  }
+
+  CheckpointPlan plan_;
+  Log log_;
+  std::optional<Best> best_, best_before_;  // with and without the snapshot being written
+  Staged staged_;
+  std::vector<CheckpointEntry> entries_;  // newest first
+  std::exception_ptr error_;              // set by the lane, read when it is idle
+  Ticket pending_;
+  Lane lane_;  // the last member: its thread ends before what it uses
+};
+
+}  // namespace
+
+std::unique_ptr<CheckpointSink> checkpoint_folder(CheckpointPlan plan, const SavedRun* resume, Log log) {
+  return std::make_unique<CheckpointFolder>(std::move(plan), resume, std::move(log));
+}
+
+}  // namespace lab

@@ -1,0 +1,94 @@
+// Where a run is, as a checkpoint, and back.
+
+#include <torch/types.h>
+
+#include <cstring>
+
+#include "lab/comm/agreement.h"
+#include "lab/core/error.h"
+#include "lab/train/tensor_buffer.h"
+#include "train/run_state.h"
+#include "train/trainer_state.h"
+
+namespace lab {
+
+Snapshot Trainer::State::snapshot() {
+  Snapshot snapshot;
+  snapshot.state = {epoch(), steps, epoch_finished, done.values, optimizer->name(), optimizer->steps()};
+  snapshot.model = model_tensors(plan.model.module());
+  for (const auto& [name, flat] : optimizer->flat_state())
+    for (const auto& slot : parameters.slots())
+      snapshot.rest.push_back(
+          {text("lab.optimizer.", name, ".", slot.name), FlatParameters::view(flat, slot)});
+  snapshot.rest.push_back({"lab.buffers", buffers.gathered(comm)});
+  if (!epoch_finished) snapshot.rest.push_back({"lab.train_sums", train_sums.gathered(comm)});
+  snapshot.state.stopped_by = done.stopped_by;
+  for (const auto& callback : plan.callbacks)
+    snapshot.state.callbacks.emplace_back(callback->name(), callback->state());
+  return snapshot;
+}
+
+void Trainer::State::save() {
+  if (!options.enable_checkpointing) return;
+  for (const auto& recorder : context.recorders) recorder->checkpoint_started();
+  buffers.combine_into_module(comm);
+  const Snapshot now = snapshot();
+  agree(comm, [&] { context.checkpoints.save(now); });
+  saved_at = Clock::now();
+  for (const auto& recorder : context.recorders) recorder->checkpoint_taken(steps);
+}
+
+// A tensor of the checkpoint that rank 0 has, on every rank.
+at::Tensor Trainer::State::saved_tensor(const std::string& name) const {
+  std::vector<int64_t> header(10, 0);  // type, dimensions, sizes
+  at::Tensor tensor;
+  agree(comm, [&] {
+    if (comm.rank() != 0) return;
+    const TensorView* view = context.resume->file.find(name);
+    if (!view || view->shape.size() > header.size() - 2)
+      throw DataError(quoted(context.resume->file.path()), " lacks ", name,
+                      ", which this run's state needs; go on with the config it was written with");
+    header[0] = static_cast<int64_t>(view->type);
+    header[1] = std::ssize(view->shape);
+    std::copy(view->shape.begin(), view->shape.end(), header.begin() + 2);
+    tensor = torch::empty(view->shape, scalar_type(view->type));
+    std::memcpy(tensor.mutable_data_ptr(), view->data, tensor.nbytes());
+  });
+  comm.broadcast({header.data(), std::ssize(header), DType::i64}, 0);
+  const at::IntArrayRef shape(header.data() + 2, static_cast<size_t>(header[1]));
+  if (comm.rank() != 0) tensor = torch::empty(shape, scalar_type(static_cast<DType>(header[0])));
+  const Buffer buffer = as_buffer(tensor);
+  comm.broadcast({buffer.data, buffer.bytes(), DType::u8}, 0);
+  return tensor;
+}
+
+// Goes on from the checkpoint that rank 0 was given, if it was given one. The weights are in the module
+// already.
+void Trainer::State::restore() {
+  const std::string json =
+      broadcast_bytes(comm, context.resume ? to_json(context.resume->state) : std::string());
+  if (json.empty()) return;
+  const torch::NoGradGuard no_grad;
+  const RunState state = run_state_from_json(json);
+  steps = state.step;
+  epoch_finished = state.epoch_finished;
+  done.values = state.values;
+  done.stopped_by = state.stopped_by;
+  agree(comm, [&] {
+    if (state.optimizer != optimizer->name())
+      throw ConfigError("the checkpoint is of a run with ", state.optimizer, ", this one has ",
+                        optimizer->name(), "; go on with the config it was written with");
+    for (const auto& [name, text] : state.callbacks)
+      for (const auto& callback : plan.callbacks)
+        if (callback->name() == name) callback->restore(text);
+  });
+  optimizer->set_steps(state.optimizer_steps);
+  for (const auto& [name, flat] : optimizer->flat_state())
+    for (const auto& slot : parameters.slots())
+      FlatParameters::view(flat, slot).copy_(saved_tensor(text("lab.optimizer.", name, ".", slot.name)));
+  buffers.restore(saved_tensor("lab.buffers"));
+  if (!epoch_finished)
+    train_sums.restore(saved_tensor("lab.train_sums"), leaves_of(numerics, comm.rank(), comm.size()));
+}
+
+}  // namespace lab

@@ -1,0 +1,95 @@
+#pragma once
+// The inside of the Trainer: where a run is, and the parts that work on it.
+
+#include <chrono>
+#include <memory>
+#include <type_traits>
+#include <vector>
+
+#include "lab/data/reader.h"
+#include "lab/train/leaf_buffers.h"
+#include "lab/train/ordered_sums.h"
+#include "lab/train/reducer.h"
+#include "lab/train/trainer.h"
+
+namespace lab {
+
+// One per rank. The members are in trainer.cpp (the loop), trainer_state.cpp (how it begins) and
+// trainer_resume.cpp (checkpoints).
+struct Trainer::State {
+  using Clock = std::chrono::steady_clock;
+
+  TrainPlan plan;
+  TrainerOptions options;
+  TrainerContext context;
+  Communicator& comm;
+  Numerics numerics;
+  FlatParameters parameters;
+  std::unique_ptr<Optimizer> optimizer;
+  GradientReducer reducer;
+  LeafBuffers buffers;
+  OrderedSums train_sums;  // of the epoch: loss and metrics per leaf
+  int64_t samples = 0, epoch_steps = 0, total_steps = -1;
+  int64_t steps = 0;            // done
+  bool epoch_finished = false;  // its validation and records too; at step 0: the first validation
+  Clock::time_point saved_at = Clock::now();
+  double epoch_seconds = 0;  // of training in this process
+  int64_t epoch_samples = 0;
+  std::unique_ptr<Reader> reader;
+  StepNotes notes;  // of the last step
+  FitResult done;
+
+  State(TrainPlan p, TrainerOptions o, TrainerContext c);
+
+  ReaderOptions reader_options(bool shuffle) const {
+    return {static_cast<uint64_t>(options.seed), shuffle, options.dtype(), 2};
+  }
+
+  // This rank's micro-batches of all steps to come, one epoch after the other.
+  std::unique_ptr<Reader> open_reader() const;
+
+  std::vector<MicroBatch> micro_batches_of(int64_t step) const {
+    return micro_batches(numerics, samples, plan.batch_size, step % epoch_steps, comm.rank(), comm.size());
+  }
+
+  double rate_at(int64_t step) const {
+    return base_rate(plan.optimizer) *
+           plan.schedule.factor({step / epoch_steps, step, epoch_steps, total_steps});
+  }
+
+  StepReport train_step(int64_t step);
+  Batch next_batch(int64_t step);
+  WeightedSum forward(const MicroBatch& micro_batch, const Batch& batch);
+  at::Tensor divisor(StepSums& sums) const;
+  void train_epoch();
+  StepNotes notes_of(int64_t step) const;
+  void measure(OrderedSums& sums, int64_t row, const Parts& output, const Batch& batch,
+               const WeightedSum& loss) const;
+  WeightedSum loss_of(const Parts& output, const Batch& batch) const;
+  bool evaluate(Values& values);
+  bool stop_agreed();
+  Snapshot snapshot();
+  void save();
+  void restore();
+  at::Tensor saved_tensor(const std::string& name) const;
+  void first_validation();
+  void finish_epoch();
+  bool at_epoch_end() const { return steps % epoch_steps == 0 || steps == total_steps; }
+  int64_t epoch() const { return std::max<int64_t>(steps - 1, 0) / epoch_steps; }  // of the last step
+  bool stopping() const { return done.signal != 0 || !done.stopped_by.empty(); }
+  [[noreturn]] void stop_for_non_finite(int64_t step);
+
+  template <class Report>
+  void tell(void (Callback::*hook)(Report), std::type_identity_t<Report> report) {
+    for (const auto& callback : plan.callbacks) ((*callback).*hook)(report);
+    for (const auto& recorder : context.recorders) ((*recorder).*hook)(report);
+  }
+};
+
+// What can be known before anything is computed: throws ConfigError or DataError.
+void check(const TrainPlan& plan, const TrainerOptions& options, const TrainerContext& context);
+
+// The tags of everything that is measured at the end of an epoch.
+std::vector<std::string> measured_tags(const TrainPlan& plan, bool validates);
+
+}  // namespace lab

@@ -1,0 +1,86 @@
+// Ranks that count steps, and one that goes wrong: what watchdog_test.py starts.
+//
+//   watchdog_ranks WHAT RANK STEPS [LIMIT [REPORT]]
+//
+// WHAT rank RANK does in the middle: nothing kill segv exit0 exit3 throw lastword stop loop apart jitter. A
+// step is an all-reduce and a millisecond.
+
+#include <unistd.h>
+
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <csignal>
+#include <cstdlib>
+#include <iostream>
+#include <string>
+#include <thread>
+
+#include "lab/comm/agreement.h"
+#include "lab/comm/world.h"
+#include "lab/core/error.h"
+#include "lab/core/log.h"
+#include "lab/core/process.h"
+#include "lab/core/watchdog.h"
+
+namespace {
+
+using namespace std::chrono_literals;
+
+void go_wrong(const std::string& what, lab::World& world, lab::Communicator& comm) {
+  const std::chrono::duration<double> now = std::chrono::system_clock::now().time_since_epoch();
+  std::cout << std::fixed << "goes wrong at " << now.count() << std::endl;
+  if (what == "kill") raise(SIGKILL);
+  if (what == "segv") raise(SIGSEGV);
+  if (what == "exit0") _exit(0);
+  if (what == "exit3") _exit(3);
+  if (what == "throw") throw lab::DataError("label 12 is too large");
+  if (what == "stop") raise(SIGSTOP);
+  if (what == "lastword") {
+    world.heartbeat().last_word("no memory for 12 GiB");
+    raise(SIGABRT);
+  }
+  if (what == "apart") {  // waits for what nobody sends
+    double value = 0;
+    const std::array<lab::Message, 1> never = {
+        {{(comm.rank() + 1) % comm.size(), {&value, 1, lab::DType::f64}}}};
+    comm.exchange({}, never);
+  }
+  if (what == "loop")
+    for (std::atomic<int> rounds = 0;;) ++rounds;
+}
+
+void run(lab::World& world, lab::Communicator& comm, const std::string& what, int culprit, int64_t steps) {
+  for (int64_t step = 0; step < steps; ++step) {
+    world.heartbeat().step(step);
+    const bool slow = what == "jitter" && (step * 7 + comm.rank() * 3) % 10 == 0;
+    std::this_thread::sleep_for(slow ? 20ms : 1ms);
+    if (step == steps / 2 && comm.rank() == culprit) go_wrong(what, world, comm);
+    double value = 1;
+    comm.all_reduce({&value, 1, lab::DType::f64}, lab::ReduceOp::sum);
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  lab::start_process();
+  std::signal(SIGTERM, [](int) {});  // as a rank that saves when it is asked to end
+  std::signal(SIGSEGV, SIG_DFL);
+  const std::string what = argc > 1 ? argv[1] : "nothing";
+  lab::World world = lab::World::join(&argc, &argv);
+  const lab::Log log(world.rank(), world.size());
+  lab::WatchdogOptions options;
+  if (argc > 4) options.limits = lab::HangLimits::fixed(std::atof(argv[4]));
+  lab::Watchdog watchdog(world.heartbeat(), log, options);
+  if (argc > 5) watchdog.report_to(argv[5]);
+  const auto comm = world.communicator(lab::Backend::mpi);
+  try {
+    run(world, *comm, what, argc > 2 ? std::atoi(argv[2]) : 0, argc > 3 ? std::atoll(argv[3]) : 100);
+  } catch (const lab::Error& e) {
+    log.error(e.what(), ": ", where(world.heartbeat().own()));
+    world.abort(e.code());
+  }
+  world.leave();
+  return 0;
+}

@@ -1,0 +1,143 @@
+#include "app/resume.h"
+
+#include <gtest/gtest.h>
+#include <stdlib.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include "app/run_lock.h"
+#include "lab/core/error.h"
+
+namespace lab {
+namespace {
+
+namespace fs = std::filesystem;
+
+class ResumeTest : public testing::Test {
+ protected:
+  ResumeTest() {
+    std::string pattern = (fs::temp_directory_path() / "resume-XXXXXX").string();
+    root_ = mkdtemp(pattern.data());
+  }
+  ~ResumeTest() override { fs::remove_all(root_); }
+
+  RunFolder run(const std::string& status, const std::string& started, const Launch& launch = {},
+                const std::string& name = "mnist-toy_offline") {
+    RunFolder folder = RunFolder::create(root_, name);
+    RunRecord record;
+    record.name = name;
+    record.status = status;
+    record.started = started;
+    record.launch_id = launch.launch_id;
+    record.slurm = launch.slurm;
+    folder.write_run_json(record);
+    return folder;
+  }
+
+  // The name of the folder that --resume finds; "": none.
+  std::string found(const Launch& launch = {}, const std::string& path = "") {
+    CommandLine line;
+    line.resume = true;
+    line.resume_path = path;
+    const auto target = find_run(line, launch, {"mnist", "toy", false}, root_);
+    return target ? target->folder.name() : "";
+  }
+
+  std::string root_;
+};
+
+TEST_F(ResumeTest, TheNewestUnfinishedRunOfThisConfig) {
+  EXPECT_EQ(found(), "");
+  run("completed", "2026-01-09T00:00:00Z");
+  run("failed", "2026-01-01T00:00:00Z", {}, "mnist-cnn_offline");
+  EXPECT_EQ(found(), "");
+  run("failed", "2026-01-02T00:00:00Z");
+  const std::string newest = run("stopped", "2026-01-04T00:00:00Z").name();
+  run("interrupted", "2026-01-03T00:00:00Z");
+  EXPECT_EQ(found(), newest);
+}
+
+TEST_F(ResumeTest, EquallyNewRunsAreListed) {
+  const std::string one = run("failed", "2026-01-02T00:00:00Z").path();
+  const std::string two = run("running", "2026-01-02T00:00:00Z").path();
+  try {
+    found();
+    FAIL();
+  } catch (const UsageError& e) {
+    const std::string said = e.what();
+    EXPECT_NE(said.find("--resume=" + fs::canonical(one).string() + "\n"), std::string::npos) << said;
+    EXPECT_NE(said.find("--resume=" + fs::canonical(two).string()), std::string::npos) << said;
+  }
+}
+
+TEST_F(ResumeTest, OnlyTheRunOfOurOwnLauncherOrJob) {
+  Launch a, b, job, other_task;
+  a.launch_id = "a";
+  b.launch_id = "b";
+  job.slurm = {{"SLURM_JOB_ID", "7"}, {"SLURM_ARRAY_JOB_ID", "6"}, {"SLURM_ARRAY_TASK_ID", "1"}};
+  other_task.slurm = {{"SLURM_JOB_ID", "8"}, {"SLURM_ARRAY_JOB_ID", "6"}, {"SLURM_ARRAY_TASK_ID", "2"}};
+  const std::string of_a = run("failed", "2026-01-02T00:00:00Z", a).name();
+  const std::string of_job = run("failed", "2026-01-01T00:00:00Z", job).name();
+  EXPECT_EQ(found(a), of_a);
+  EXPECT_EQ(found(b), "");
+  EXPECT_EQ(found(job), of_job);
+  EXPECT_EQ(found(other_task), "");
+  EXPECT_EQ(found(), of_a);  // by hand: the newest of all
+}
+
+TEST_F(ResumeTest, ARunThatIsBeingWrittenIsLeftAlone) {
+  const std::string older = run("stopped", "2026-01-01T00:00:00Z").name();
+  const RunFolder newer = run("running", "2026-01-02T00:00:00Z");
+  {
+    const RunLock lock(newer.path(), false);
+    EXPECT_EQ(found(), older);
+    try {
+      RunLock(newer.path(), true);
+      FAIL();
+    } catch (const UsageError& e) {
+      EXPECT_NE(std::string(e.what()).find(text("process ", getpid())), std::string::npos) << e.what();
+    }
+  }
+  EXPECT_EQ(found(), newer.name());
+  const RunLock again(newer.path(), false);
+}
+
+// A lock that somebody on another node holds, of which this node's kernel knows nothing.
+TEST_F(ResumeTest, ALockOfAnotherNodeCountsWhileItIsYoung) {
+  const RunFolder folder = run("running", "2026-01-02T00:00:00Z");
+  std::ofstream(folder.file("lock")) << R"({"host":"elsewhere","pid":1,"since":"now"})";
+  EXPECT_TRUE(RunLock::is_held(folder.path()));
+  EXPECT_THROW(RunLock(folder.path(), false), UsageError);
+  { const RunLock ours(folder.path(), true); }
+  std::ofstream(folder.file("lock")) << R"({"host":"elsewhere","pid":1,"since":"now"})";
+  fs::last_write_time(folder.file("lock"), fs::file_time_type::clock::now() - std::chrono::minutes(10));
+  EXPECT_FALSE(RunLock::is_held(folder.path()));
+  const RunLock lock(folder.path(), false);
+}
+
+TEST_F(ResumeTest, APathIsAFolderOrACheckpoint) {
+  const RunFolder folder = run("completed", "2026-01-01T00:00:00Z");
+  const std::string checkpoint = folder.checkpoints() + "/last.safetensors";
+  std::ofstream(checkpoint) << "x";
+  EXPECT_EQ(found({}, folder.path()), folder.name());
+  EXPECT_EQ(found({}, checkpoint), folder.name());
+  EXPECT_THROW(found({}, root_ + "/none"), InputNotFound);
+  EXPECT_THROW(found({}, root_), InputNotFound);
+}
+
+TEST_F(ResumeTest, ConfigChangesAreToldByWhatTheyMean) {
+  std::ofstream(root_ + "/config.toml") << "[trainer.init]\nmax_epochs = 3\nseed = 1\n[config]\nwidth = 8\n";
+  Resolved now(4);
+  now[0] = {"trainer.init.max_epochs", {.data = int64_t{4}}};
+  now[1] = {"trainer.init.seed", {.data = int64_t{1}}};
+  now[2] = {"config.width", {.data = int64_t{9}}};
+  now[3] = {"config.added", {.data = true}};
+  const ConfigChanges changes = config_changes(now, root_ + "/config.toml");
+  EXPECT_EQ(changes.others, std::vector<std::string>{"config.width: 9, was 8"});
+  EXPECT_EQ(changes.harmless, (std::vector<std::string>{"trainer.init.max_epochs: 4, was 3",
+                                                        "config.added: true, was not there"}));
+}
+
+}  // namespace
+}  // namespace lab
