@@ -5,6 +5,7 @@
 #include <iostream>
 
 #include "lab/app/progress.h"
+#include "lab/core/error.h"
 #include "lab/core/process.h"
 #include "lab/train/step_plan.h"
 
@@ -66,7 +67,11 @@ class Recorder final : public Callback {
     record_.steps = report.step;
     if (const auto best = checkpoints_.best())
       record_.best = RunRecord::Best{best->monitor, best->value, best->epoch, best->step};
-    folder_.write_run_json(record_);
+    try {
+      folder_.write_run_json(record_);
+    } catch (const IoError& e) {  // what to do about a full disk is for the checkpoints to decide
+      log_.warn(e.what());
+    }
   }
 
  private:

@@ -62,8 +62,9 @@ std::optional<ProcessStat> process_stat(int pid) {
 
 WatchedProcess::WatchedProcess(int pid, int64_t born) : pid_(pid), fd_(pidfd_open(pid)), born_(born) {
   const auto stat = process_stat(pid);  // after the descriptor, so that both are of the same process
-  visible_ = stat && stat->born == born;
-  if (visible_ || fd_ < 0) return;
+  visible_ = born != 0;
+  ended_before_ = visible_ && (!stat || stat->born != born);
+  if ((visible_ && !ended_before_) || fd_ < 0) return;
   close(fd_);
   fd_ = -1;
 }
@@ -73,10 +74,15 @@ WatchedProcess::~WatchedProcess() {
 }
 
 WatchedProcess::WatchedProcess(WatchedProcess&& other) noexcept
-    : pid_(other.pid_), fd_(std::exchange(other.fd_, -1)), born_(other.born_), visible_(other.visible_) {}
+    : pid_(other.pid_),
+      fd_(std::exchange(other.fd_, -1)),
+      born_(other.born_),
+      visible_(other.visible_),
+      ended_before_(other.ended_before_) {}
 
 bool WatchedProcess::gone() const {
   if (!visible_) return false;
+  if (ended_before_) return true;
   if (fd_ >= 0) {
     pollfd one{fd_, POLLIN, 0};
     return poll(&one, 1, 0) == 1 && one.revents != 0;

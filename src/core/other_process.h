@@ -15,7 +15,8 @@ struct ProcessStat {
 std::optional<ProcessStat> process_stat(int pid);
 
 // Notices the end of a process: at once where the kernel gives out descriptors of processes, else whenever
-// asked. A process that cannot be seen at all (another container) never counts as gone.
+// asked. To be made of processes that could be seen once, with the start time that they had: one that is not
+// there any more has ended. born 0: it never could be seen, and never counts as gone.
 class WatchedProcess {
  public:
   WatchedProcess(int pid, int64_t born);
@@ -34,6 +35,7 @@ class WatchedProcess {
   int pid_ = 0, fd_ = -1;
   int64_t born_ = 0;
   bool visible_ = false;
+  bool ended_before_ = false;  // before this was made
 };
 
 }  // namespace lab

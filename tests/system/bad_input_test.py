@@ -76,6 +76,12 @@ def data_cases(root):
     yield "NaN in the data", config, ["--set", f"config.data={nan}", "--set", "trainer.init.max_epochs=1"], 65, [
         "NaN", "images", r"1234|1300|2000", r"nan\.h5", "batch"]
     yield "diverging", config, ["--set", "config.learning_rate=1e30", "--set", "trainer.init.max_epochs=2"], 65, ["NaN|infinity", "samples", "step", "learning rate"]
+    with h5py.File("data/mnist-train.h5") as source, h5py.File(root / "images.h5", "w") as out:
+        out["images"] = source["images"][:]
+    yield "a field missing", config, ["--set", f"config.data={root / 'images.h5'}"], 65, [r"images\.h5", "labels"]
+    with h5py.File("data/mnist-train.h5") as source, h5py.File(root / "shorter.h5", "w") as out:
+        out["images"], out["labels"] = source["images"][:], source["labels"][:5000]
+    yield "fields of different length", config, ["--set", f"config.data={root / 'shorter.h5'}"], 65, [r"shorter\.h5", "6000", "5000"]
     yield "more samples than there are", config, ["--set", "config.train_samples=7000"], 65, ["7000|7,000", "6000|6,000"]
 
 

@@ -26,11 +26,12 @@ CASES = {  # name: config, how it is made small, ranks to change to
 COMMON = {"trainer.init.checkpoint_every_n_steps": 3, "trainer.init.log_every_n_steps": 7, "config.batch_size": 256}
 
 
-def start(ranks, config, root, values, resume=None):
+def start(ranks, config, root, values, resume=None, by=None):
     words = ["-o", *settings({**COMMON, **values, "trainer.init.default_root_dir": root})]
     if resume:
         words.append(resume)
-    command = ["mpirun", "-np", str(ranks), "--oversubscribe", "--bind-to", "none", BUILD / "lab_train", config, *words]
+    by = by or ["mpirun", "--oversubscribe", "--bind-to", "none"]
+    command = [*by, "-np", str(ranks), BUILD / "lab_train", config, *words]
     return subprocess.Popen(list(map(str, command)), env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -121,25 +122,48 @@ def difference(found, expected):
     return f"{len(found)} items, not {len(expected)}"
 
 
+def some_ranks(process):
+    ranks = ranks_of(process)
+    return random.choice([ranks, ranks[:1], ranks[1:]])
+
+
+def launcher(process):
+    return [process.pid]
+
+
+SIGNALS = [  # to whom, which, exit code, status. mpirun's own code for a TERM or INT of its own is 1: the ranks get TERM
+    ("the ranks", some_ranks, signal.SIGUSR1, 75, "stopped"),
+    ("the ranks", some_ranks, signal.SIGTERM, 75, "stopped"),
+    ("the ranks", some_ranks, signal.SIGINT, 130, "interrupted"),
+    ("mpirun", launcher, signal.SIGUSR1, 75, "stopped"),
+    ("mpirun", launcher, signal.SIGTERM, 1, "stopped"),
+    ("mpirun", launcher, signal.SIGINT, 1, "stopped"),
+    ("lab_run", launcher, signal.SIGUSR1, 75, "stopped"),
+    ("lab_run", launcher, signal.SIGTERM, 75, "stopped"),
+    ("lab_run", launcher, signal.SIGINT, 130, "stopped"),
+]
+
+
 def signals_save_and_stop(times):
     config, values, _ = CASES["ordinary"]
     values = {**values, "trainer.init.max_epochs": 50, "trainer.init.checkpoint_every_n_steps": 0}
-    for number, code, status in ((signal.SIGUSR1, 75, "stopped"), (signal.SIGTERM, 75, "stopped"), (signal.SIGINT, 130, "interrupted")):
+    for to, who, number, code, status in SIGNALS:
         for _ in range(times):
             with tempfile.TemporaryDirectory() as root:
-                process = start(2, config, root, values)
+                process = start(2, config, root, values, by=[BUILD / "lab_run"] if to == "lab_run" else None)
                 wait_for_first_checkpoint(process, root)
                 time.sleep(random.uniform(0, 0.5))
-                for pid in random.choice([ranks_of(process), ranks_of(process)[:1], ranks_of(process)[1:]]):
+                for pid in who(process):
                     os.kill(pid, number)
                 _, said = process.communicate(timeout=60)
                 assert process.returncode == code, (number, process.returncode, said)
                 folder = the_run(root)
                 assert f'"status": "{status}"' in (folder / "run.json").read_text()
+                wait_until_gone(root)
                 process = start(2, config, root, {**values, "trainer.init.max_steps": steps_of(folder) + 2}, "--resume")
                 _, said = process.communicate(timeout=60)
                 assert process.returncode == 0 and "going on with" in said, said
-        print(f"{number.name}: exit {code}, saved, went on: {times} of {times}", flush=True)
+        print(f"{number.name} to {to}: exit {code}, saved, went on: {times} of {times}", flush=True)
 
 
 def steps_of(folder):

@@ -67,7 +67,7 @@ std::unique_ptr<CheckpointSink> no_checkpoints();
 
 struct CheckpointPlan {
   std::string folder;
-  std::string monitor;  // what "best" means; empty: no best
+  std::string monitor = {};  // what "best" means; empty: no best
   Mode mode = Mode::min;
   int64_t keep = 2;           // the newest so many stay
   bool stop_on_error = true;  // false: a checkpoint that cannot be written is said in the log

@@ -4,9 +4,12 @@
 #include <gmock/gmock.h>
 #include <sys/file.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <array>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 
@@ -52,6 +55,35 @@ TEST_F(Leftovers, AFolderOfOursGoesWhenNobodyHoldsIt) {
   close(held);
   EXPECT_THAT(lab::remove_leftovers(places), UnorderedElementsAre(locked, open_file));
   EXPECT_TRUE(fs::exists(foreign));
+}
+
+// A holder in another container shows no open files here; its lock does: here the descriptor is on its way
+// through a socket, and so in no process.
+TEST_F(Leftovers, AFolderOfOursStaysWhileItIsLocked) {
+  const auto locked = folder(places.shared_memory + "/" + ours() + "5.6");
+  int descriptor = open(locked.c_str(), O_RDONLY);
+  ASSERT_EQ(flock(descriptor, LOCK_EX), 0);
+  std::array<int, 2> ends{};
+  ASSERT_EQ(socketpair(AF_UNIX, SOCK_DGRAM, 0, ends.data()), 0);
+  char byte = 0;
+  iovec data{&byte, 1};
+  alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> room{};
+  msghdr message{};
+  message.msg_iov = &data;
+  message.msg_iovlen = 1;
+  message.msg_control = room.data();
+  message.msg_controllen = room.size();
+  cmsghdr* passed = CMSG_FIRSTHDR(&message);
+  passed->cmsg_level = SOL_SOCKET;
+  passed->cmsg_type = SCM_RIGHTS;
+  passed->cmsg_len = CMSG_LEN(sizeof(int));
+  std::memcpy(CMSG_DATA(passed), &descriptor, sizeof descriptor);
+  ASSERT_EQ(sendmsg(ends[0], &message, 0), 1);
+  close(descriptor);
+  EXPECT_THAT(lab::remove_leftovers(places), UnorderedElementsAre());
+  close(ends[0]);
+  close(ends[1]);
+  EXPECT_THAT(lab::remove_leftovers(places), UnorderedElementsAre(locked));
 }
 
 TEST_F(Leftovers, ASegmentGoesWhenNobodyMapsIt) {
