@@ -134,6 +134,7 @@ class Cluster:
                        f"--pid-file={munge}/pid", f"--log-file={munge}/log")
             wait_until((munge / "socket").exists, "munged answers")
             self.start("slurmctld", "-D", "-c")
+            self.started = time.monotonic()
             self.start("slurmd", "-D", "-c", "-N", "one")
             self.start("slurmd", "-D", "-c", "-N", "two")
             wait_until(self.both_idle, "both nodes are idle")
