@@ -179,12 +179,12 @@ Outcome start_once(const Job& job, const std::string& folder_path, const std::ve
 }  // namespace
 
 int supervise(const Job& job, const Log& log) {
+  const Signals signals;  // from here on none is lost: those that come too early wait for the ranks
   const std::string folder = job_folder_path(job.places);
   // Whatever is wrong with the request is said before anything is touched.
   const bool on_this_machine = launch_command(job.request, job.around, job.program, folder).on_this_machine;
   clear_leftovers(job.places, log);
   Sweeper sweeper(job.run_id, folder);
-  const Signals signals;
   Tries tries{job.request.restarts, 0, 0};
   std::optional<Progress> newest;
   std::vector<std::string> words = job.request.for_program;
