@@ -3,7 +3,7 @@
 #
 #   launch/local.sh -np N lab_train CONFIG.toml [options]
 #
-# Ctrl-C or TERM: the ranks finish the step, save and exit with 75; the same again ends them at once. The exit code is theirs.
+# Ctrl-C or TERM: the ranks finish the step, save and exit with 75; once more ends them at once. The exit code is theirs.
 [[ ${1-} = -np && ${2-} =~ ^[1-9][0-9]*$ && $# -ge 3 ]] || { sed -n '2,6s/^# \{0,1\}//p' "$0" >&2; exit 64; }
 ranks=$2
 shift 2

@@ -122,14 +122,15 @@ def interrupted(cluster, place, epochs, expected, longest_wait, disturb):
 
 
 def cancelled(cluster, place, epochs, expected):
-    """scancel saves and is final; the same command again, as another job, goes on."""
+    """scancel saves and is final; another job goes on when it is told with what."""
     words = [place.config("run", epochs), "-o"]
     job = submit(cluster, place, *words)
     place.wait_for_training()
     assert cluster.ask("scancel", job).returncode == 0
     state, _, restarts = ended(cluster, job)
     assert (state, restarts) == ("CANCELLED", 0) and "xited with exit code 75" in place.log(), f"{state} {restarts}\n{place.log()}"
-    assert ended(cluster, submit(cluster, place, *words)) == ("COMPLETED", "0:0", 0), place.log()
+    job = submit(cluster, place, *words, "--resume=data/artifacts/mnist-run_offline")
+    assert ended(cluster, job) == ("COMPLETED", "0:0", 0), place.log()
     assert place.result() == expected, place.log()
 
 
@@ -214,7 +215,7 @@ def main():
                 interrupted(cluster, Place(root / f"{way.__name__}-{i}"), EPOCHS, expected, seconds / 3, way)
                 say(way.__name__, "saved, requeued, finished with the unbroken run's bits")
             cancelled(cluster, Place(root / f"cancelled-{i}"), EPOCHS, expected)
-            say("cancelled: saved, not requeued; the next job goes on")
+            say("cancelled: saved, not requeued; another job goes on")
         array(cluster, root, EPOCHS)
         exit_codes(cluster, root)
         signalled(cluster, root, "USR1-to-the-step", 75, lambda job: cluster.ask("scancel", "--signal=USR1", f"{job}.0"))
