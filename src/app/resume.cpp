@@ -26,18 +26,18 @@ ResumeTarget named_run(const std::string& path) {
   return {RunFolder::open(folder.string()), fs::canonical(path).string()};
 }
 
-std::vector<Candidate> unfinished_runs(const RunNames& names, const std::string& root) {
+std::vector<Candidate> runs_of(const RunNames& names, const std::string& root) {
   std::vector<Candidate> runs;
   std::error_code ignored;
   for (const auto& entry : fs::directory_iterator(root, ignored)) try {
       if (!fs::exists(entry.path() / "run.json")) continue;
       RunFolder folder = RunFolder::open(entry.path().string());
       RunRecord record = folder.read_run_json();
-      if (record.status != "completed" && is_version_of(record.name, names))
-        runs.push_back({std::move(folder), std::move(record)});
+      if (is_version_of(record.name, names)) runs.push_back({std::move(folder), std::move(record)});
     } catch (const Error&) {
       continue;  // not a run that anyone could go on with
     }
+  std::ranges::stable_sort(runs, std::greater<>(), [](const Candidate& run) { return run.record.started; });
   return runs;
 }
 
@@ -54,23 +54,27 @@ bool same_job(const RunRecord& record, const Launch& launch) {
 
 std::optional<ResumeTarget> find_run(const CommandLine& line, const Launch& launch, const RunNames& names,
                                      const std::string& root) {
-  if (!line.resume_path.empty()) return named_run(line.resume_path);
-  auto runs = unfinished_runs(names, root);
+  auto runs = runs_of(names, root);
+  const auto newest = [&](const auto& fits) -> std::optional<ResumeTarget> {
+    const auto found = std::ranges::find_if(runs, fits);
+    return found == runs.end() ? std::nullopt : std::optional(ResumeTarget{found->folder, ""});
+  };
   if (!launch.launch_id.empty())
-    std::erase_if(runs, [&](const Candidate& run) { return run.record.launch_id != launch.launch_id; });
-  else if (!launch.slurm.empty())
-    std::erase_if(runs, [&](const Candidate& run) { return !same_job(run.record, launch); });
-  else
-    std::erase_if(runs, [](const Candidate& run) { return RunLock::is_held(run.folder.path()); });
-  if (runs.empty()) return std::nullopt;
-  std::ranges::sort(runs, std::greater<>(), [](const Candidate& run) { return run.record.started; });
+    if (auto own = newest([&](const Candidate& run) { return run.record.launch_id == launch.launch_id; }))
+      return own;
+  if (!line.resume_path.empty()) return named_run(line.resume_path);
+  if (launch.own_run_only) return std::nullopt;
+  std::erase_if(runs, [](const Candidate& run) { return run.record.status == "completed"; });
+  if (!launch.slurm.empty())
+    return newest([&](const Candidate& run) { return same_job(run.record, launch); });
+  std::erase_if(runs, [](const Candidate& run) { return RunLock::is_held(run.folder.path()); });
   if (runs.size() > 1 && runs[0].record.started == runs[1].record.started) {
     std::string list;
     for (const auto& run : runs)
       if (run.record.started == runs[0].record.started) list += text("\n  --resume=", run.folder.path());
     throw UsageError("several unfinished runs are equally new; say which:", list);
   }
-  return ResumeTarget{runs.front().folder, ""};
+  return newest([](const Candidate&) { return true; });
 }
 
 namespace {

@@ -18,10 +18,11 @@ struct ResumeTarget {
   std::string checkpoint;  // a file that was asked for; empty: the newest that is whole
 };
 
-// The run that the command line means. A bare --resume: the newest unfinished run of the config's name under
-// `root` that nobody is writing: of the same lab_run, else of the same Slurm job, else any; nullopt when
-// there is none. Throws UsageError (with the list) when two are equally new, InputNotFound for a PATH that is
-// no run.
+// The run that the command line means, among those of the config's name under `root`. The newest that the
+// same lab_run began goes before all others, even when it is completed: who starts it again wants no other.
+// Else PATH, or the newest unfinished one: of the same Slurm job within one, otherwise of those that nobody
+// is writing. nullopt when there is none. Throws UsageError (with the list) when two are equally new,
+// InputNotFound for a PATH that is no run.
 std::optional<ResumeTarget> find_run(const CommandLine& line, const Launch& launch, const RunNames& names,
                                      const std::string& root);
 

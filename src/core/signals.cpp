@@ -11,7 +11,8 @@
 namespace lab {
 namespace {
 
-constexpr int64_t same_request_ns = 100'000'000;
+// USR1 is what launchers and batch scripts pass on, and so may come by two ways, one of them slow.
+constexpr int64_t same_request_ns(int number) { return number == SIGUSR1 ? 500'000'000 : 100'000'000; }
 
 // A handler can reach nothing but what is global.
 std::atomic<int> first_signal{0};
@@ -29,7 +30,7 @@ extern "C" void on_stop_signal(int number) {
   int none = 0;
   if (first_signal.compare_exchange_strong(none, number)) {
     first_time = now_ns();
-  } else if (now_ns() - first_time > same_request_ns) {
+  } else if (now_ns() - first_time > same_request_ns(number)) {
     signal(number, SIG_DFL);
     kill(getpid(), number);  // takes effect when the handler returns
   }

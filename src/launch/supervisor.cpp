@@ -95,6 +95,7 @@ class Start {
     LaunchCommand out = launch_command(request, job_.around, job_.program, folder_);
     out.environment.emplace_back(run_id_variable, job_.run_id);
     out.environment.emplace_back(progress_variable, progress_.path());
+    if (words != job_.request.for_program) out.environment.emplace_back(own_run_variable, "1");
     return out;
   }
   void take(const Received& received) {

@@ -80,10 +80,22 @@ TEST_F(ResumeTest, OnlyTheRunOfOurOwnLauncherOrJob) {
   const std::string of_a = run("failed", "2026-01-02T00:00:00Z", a).name();
   const std::string of_job = run("failed", "2026-01-01T00:00:00Z", job).name();
   EXPECT_EQ(found(a), of_a);
-  EXPECT_EQ(found(b), "");
+  EXPECT_EQ(found(b), of_a) << "the user's own --resume, by another lab_run";
+  b.own_run_only = true;
+  EXPECT_EQ(found(b), "") << "lab_run's --resume";
   EXPECT_EQ(found(job), of_job);
   EXPECT_EQ(found(other_task), "");
   EXPECT_EQ(found(), of_a);  // by hand: the newest of all
+}
+
+TEST_F(ResumeTest, OwnRunsAreMeantEvenWhenCompletedOrNamed) {
+  Launch lab_run;
+  lab_run.launch_id = "a";
+  lab_run.own_run_only = true;
+  const RunFolder other = run("failed", "2026-01-03T00:00:00Z");
+  const std::string of_a = run("completed", "2026-01-02T00:00:00Z", lab_run).name();
+  EXPECT_EQ(found(lab_run), of_a);
+  EXPECT_EQ(found(lab_run, other.path()), of_a) << "PATH was for the first start";
 }
 
 TEST_F(ResumeTest, ARunThatIsBeingWrittenIsLeftAlone) {
