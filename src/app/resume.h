@@ -26,11 +26,15 @@ struct ResumeTarget {
 std::optional<ResumeTarget> find_run(const CommandLine& line, const Launch& launch, const RunNames& names,
                                      const std::string& root);
 
+// Whether an earlier process of the run belonged to this start's lab_run or Slurm job.
+bool is_of(const RunRecord& record, const Launch& launch);
+
 // How the config of a run differs from what it was, a line each: "config.batch_size: 128, was 64".
 struct ConfigChanges {
   std::vector<std::string> harmless;  // where, how long and how often: not what is computed
   std::vector<std::string> others;
 };
-ConfigChanges config_changes(const Resolved& now, const std::string& old_config_file);
+// end_matters: the schedule depends on the number of steps, so how long is not harmless.
+ConfigChanges config_changes(const Resolved& now, const std::string& old_config_file, bool end_matters);
 
 }  // namespace lab

@@ -24,7 +24,7 @@ CASES = {  # name: config, how it is made small, ranks to change to
     "canonical cnn": ("configs/mnist.toml", {"trainer.init.numerics": "canonical", "trainer.init.max_epochs": 2, "config.dropout": 0.2}, [4, 2, 1, 3]),
     "ordinary": ("configs/mnist.toml", {"trainer.init.numerics": "ordinary", "trainer.init.max_epochs": 2}, [2]),
 }
-COMMON = {"trainer.init.checkpoint_every_n_steps": 3, "trainer.init.log_every_n_steps": 7, "config.batch_size": 256}
+COMMON = {"config.schedule": "multi_step", "trainer.init.checkpoint_every_n_steps": 3, "trainer.init.log_every_n_steps": 7, "config.batch_size": 256}
 
 
 def start(ranks, config, root, values, resume=None, by=None):

@@ -145,10 +145,11 @@ TEST_F(ResumeTest, ConfigChangesAreToldByWhatTheyMean) {
   now[1] = {"trainer.init.seed", {.data = int64_t{1}}};
   now[2] = {"config.width", {.data = int64_t{9}}};
   now[3] = {"config.added", {.data = true}};
-  const ConfigChanges changes = config_changes(now, root_ + "/config.toml");
+  const ConfigChanges changes = config_changes(now, root_ + "/config.toml", false);
   EXPECT_EQ(changes.others, std::vector<std::string>{"config.width: 9, was 8"});
   EXPECT_EQ(changes.harmless, (std::vector<std::string>{"trainer.init.max_epochs: 4, was 3",
                                                         "config.added: true, was not there"}));
+  EXPECT_EQ(config_changes(now, root_ + "/config.toml", true).others.size(), 2U) << "the end matters";
 }
 
 }  // namespace
