@@ -86,7 +86,9 @@ int run_session(Program program, int argc, char** argv, const std::vector<Experi
   try {
     const CommandLine line = parse_command_line(program, argc, argv);
     if (answer(line, program, experiments, speaks)) return 0;
-    if (program == Program::train) catch_stop_signals();
+    // Slurm sends SIGTERM twice where it preempts or ends a job's time, seconds apart on a busy node.
+    if (program == Program::train)
+      catch_stop_signals(std::chrono::milliseconds(launch.slurm.empty() ? 100 : 5000));
     World world = launch.by_mpi ? World::join(&argc, &argv) : World::alone();
     const Log log(world.rank(), world.size());
     std::unique_ptr<Communicator> comm;
