@@ -9,7 +9,8 @@ ranks=$2
 shift 2
 PATH=$(dirname "$0")/../build:$PATH # programs built here, else installed ones
 
-processors=$(nproc) # those that we may use, hardware threads counted
+unset OMP_THREAD_LIMIT # which nproc obeys, as it does OMP_NUM_THREADS
+processors=$(OMP_NUM_THREADS= nproc) # those that we may use, hardware threads counted
 if [[ $ranks -gt $processors || $processors -lt $(nproc --all) ]]; then # too few for one each, or only some are ours:
   binding=(--oversubscribe --bind-to none)                              # mpirun would bind to others'
 else # each rank gets its own, side by side; lab runs as many threads as a rank has processors

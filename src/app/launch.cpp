@@ -30,6 +30,7 @@ Launch detect_launch() {
        {"SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_RESTART_COUNT"})
     if (const char* value = std::getenv(name)) launch.slurm[name] = value;
   if (const char* id = first_set({"LAB_RUN_ID"})) launch.launch_id = id;
+  launch.own_run_only = first_set({"LAB_RUN_OWN"}) != nullptr;
   if (const char* file = first_set({"LAB_RUN_PROGRESS"})) launch.progress_file = file;
   return launch;
 }

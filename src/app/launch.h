@@ -13,6 +13,7 @@ struct Launch {
   int rank_hint = 0;    // before MPI is joined: who speaks of a wrong command line
   std::map<std::string, std::string> slurm;  // SLURM_JOB_ID and the like, where there is one
   std::string launch_id;      // LAB_RUN_ID: lab_run's, the same at each restart; empty without it
+  bool own_run_only = false;  // LAB_RUN_OWN: a bare --resume means a run of that launch id, or none
   std::string progress_file;  // LAB_RUN_PROGRESS: where lab_run reads how far the run was saved
 };
 

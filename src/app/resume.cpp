@@ -19,25 +19,26 @@ struct Candidate {
 };
 
 ResumeTarget named_run(const std::string& path) {
-  if (fs::is_directory(path)) return {RunFolder::open(path), ""};
-  if (!fs::exists(path))
+  std::error_code ignored;
+  if (fs::is_directory(path, ignored)) return {RunFolder::open(path), ""};
+  if (!fs::exists(path, ignored))
     throw InputNotFound("--resume=", path, ": there is no such run folder or checkpoint; check the path");
   const fs::path folder = fs::canonical(path).parent_path().parent_path();
   return {RunFolder::open(folder.string()), fs::canonical(path).string()};
 }
 
-std::vector<Candidate> unfinished_runs(const RunNames& names, const std::string& root) {
+std::vector<Candidate> runs_of(const RunNames& names, const std::string& root) {
   std::vector<Candidate> runs;
   std::error_code ignored;
   for (const auto& entry : fs::directory_iterator(root, ignored)) try {
-      if (!fs::exists(entry.path() / "run.json")) continue;
+      if (!fs::exists(entry.path() / "run.json", ignored)) continue;
       RunFolder folder = RunFolder::open(entry.path().string());
       RunRecord record = folder.read_run_json();
-      if (record.status != "completed" && is_version_of(record.name, names))
-        runs.push_back({std::move(folder), std::move(record)});
+      if (is_version_of(record.name, names)) runs.push_back({std::move(folder), std::move(record)});
     } catch (const Error&) {
       continue;  // not a run that anyone could go on with
     }
+  std::ranges::stable_sort(runs, std::greater<>(), [](const Candidate& run) { return run.record.started; });
   return runs;
 }
 
@@ -54,23 +55,33 @@ bool same_job(const RunRecord& record, const Launch& launch) {
 
 std::optional<ResumeTarget> find_run(const CommandLine& line, const Launch& launch, const RunNames& names,
                                      const std::string& root) {
-  if (!line.resume_path.empty()) return named_run(line.resume_path);
-  auto runs = unfinished_runs(names, root);
+  auto runs = runs_of(names, root);
+  const auto newest = [&](const auto& fits) -> std::optional<ResumeTarget> {
+    const auto found = std::ranges::find_if(runs, fits);
+    return found == runs.end() ? std::nullopt : std::optional(ResumeTarget{found->folder, ""});
+  };
   if (!launch.launch_id.empty())
-    std::erase_if(runs, [&](const Candidate& run) { return run.record.launch_id != launch.launch_id; });
-  else if (!launch.slurm.empty())
-    std::erase_if(runs, [&](const Candidate& run) { return !same_job(run.record, launch); });
-  else
-    std::erase_if(runs, [](const Candidate& run) { return RunLock::is_held(run.folder.path()); });
-  if (runs.empty()) return std::nullopt;
-  std::ranges::sort(runs, std::greater<>(), [](const Candidate& run) { return run.record.started; });
+    if (auto own = newest([&](const Candidate& run) { return run.record.launch_id == launch.launch_id; }))
+      return own;
+  if (!line.resume_path.empty()) {
+    const ResumeTarget named = named_run(line.resume_path);
+    const auto restarts = launch.slurm.find("SLURM_RESTART_COUNT");
+    const bool queued_again = restarts != launch.slurm.end() && restarts->second != "0" &&
+                              same_job(named.folder.read_run_json(), launch);
+    return queued_again ? ResumeTarget{named.folder, ""} : named;  // PATH was for the job's first start
+  }
+  if (launch.own_run_only) return std::nullopt;
+  std::erase_if(runs, [](const Candidate& run) { return run.record.status == "completed"; });
+  if (!launch.slurm.empty())
+    return newest([&](const Candidate& run) { return same_job(run.record, launch); });
+  std::erase_if(runs, [](const Candidate& run) { return RunLock::is_held(run.folder.path()); });
   if (runs.size() > 1 && runs[0].record.started == runs[1].record.started) {
     std::string list;
     for (const auto& run : runs)
       if (run.record.started == runs[0].record.started) list += text("\n  --resume=", run.folder.path());
     throw UsageError("several unfinished runs are equally new; say which:", list);
   }
-  return ResumeTarget{runs.front().folder, ""};
+  return newest([](const Candidate&) { return true; });
 }
 
 namespace {
@@ -95,14 +106,21 @@ bool is_harmless(const std::string& key) {
 
 }  // namespace
 
-ConfigChanges config_changes(const Resolved& now, const std::string& old_config_file) {
+bool is_of(const RunRecord& record, const Launch& launch) {
+  if (!launch.launch_id.empty() && launch.launch_id == record.launch_id) return true;
+  return !launch.slurm.empty() && same_job(record, launch);
+}
+
+ConfigChanges config_changes(const Resolved& now, const std::string& old_config_file, bool end_matters) {
   const Table old = merge_config(read_config_files(old_config_file), {});
   ConfigChanges changes;
   for (const auto& [key, value] : now) {
     const Value* before = find(old, key);
     if (before && before->toml() == value.toml()) continue;
     const std::string line = text(key, ": ", value.brief(), ", was ", before ? before->brief() : "not there");
-    (is_harmless(key) || !before ? changes.harmless : changes.others).push_back(line);
+    const bool end = key == "trainer.init.max_epochs" || key == "trainer.init.max_steps";
+    const bool harmless = !before || (is_harmless(key) && !(end && end_matters));
+    (harmless ? changes.harmless : changes.others).push_back(line);
   }
   return changes;
 }

@@ -123,7 +123,7 @@ RunFolder RunFolder::create(const std::string& root, const std::string& name) {
 RunFolder RunFolder::open(const std::string& path) {
   std::error_code problem;
   const auto whole = std::filesystem::canonical(path, problem);
-  if (problem || !std::filesystem::exists(whole / "run.json"))
+  if (problem || !std::filesystem::exists(whole / "run.json", problem))
     throw InputNotFound(lab::quoted(path),
                         " is no run folder: there is no run.json in it; give the folder of a "
                         "run, as its last line named it, or one of its checkpoints");

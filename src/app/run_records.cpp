@@ -36,9 +36,10 @@ void describe_process(RunRecord& record, const Session& session, const RunConfig
   record.instruction_set = instruction_set();
 }
 
-void refuse_changed_config(const RunConfig& config, const CommandLine& line, const RunFolder& folder,
-                           const Log& log) {
-  const ConfigChanges changes = config_changes(config.resolved, folder.file("config.toml"));
+void refuse_changed_config(const RunConfig& config, const TrainPlan& plan, const CommandLine& line,
+                           const RunFolder& folder, const Log& log) {
+  const ConfigChanges changes =
+      config_changes(config.resolved, folder.file("config.toml"), plan.schedule.needs_end);
   if (!changes.others.empty() && !line.allow_config_change)
     throw ConfigError("the config is not the one that ", folder.path(), " was trained with:\n  ",
                       join(changes.others, "\n  "),
@@ -51,14 +52,14 @@ void refuse_changed_config(const RunConfig& config, const CommandLine& line, con
 
 RunRecords::RunRecords(const Session& session, const RunConfig& config, const TrainPlan& plan)
     : log_(session.log) {
-  if (session.comm.rank() != 0) return;
   saves_ = config.trainer.enable_checkpointing;
+  if (session.comm.rank() != 0) return;
   const RunNames names{config.experiment_name, config.stem};
   std::optional<ResumeTarget> target;
   if (session.line.resume)
     target = find_run(session.line, session.launch, names, config.trainer.default_root_dir);
   if (target) {
-    go_on(session, config, std::move(*target));
+    go_on(session, config, plan, std::move(*target));
   } else {
     if (session.line.resume)
       log_.info("--resume: no unfinished run of this config in ", config.trainer.default_root_dir,
@@ -77,12 +78,12 @@ void RunRecords::create(const Session& session, const RunConfig& config, const R
 }
 
 // Everything that may be refused comes before anything is written.
-void RunRecords::go_on(const Session& session, const RunConfig& config, ResumeTarget target) {
+void RunRecords::go_on(const Session& session, const RunConfig& config, const TrainPlan& plan,
+                       ResumeTarget target) {
   const RunFolder& folder = target.folder;
-  const bool same_job = !session.launch.launch_id.empty() || !session.launch.slurm.empty();
-  lock_.emplace(folder.path(), same_job);
   record_ = folder.read_run_json();
-  refuse_changed_config(config, session.line, folder, log_);
+  lock_.emplace(folder.path(), is_of(record_, session.launch));
+  refuse_changed_config(config, plan, session.line, folder, log_);
   if (target.checkpoint.empty())
     saved_ = newest_checkpoint(folder.checkpoints(), log_);
   else
@@ -97,6 +98,10 @@ void RunRecords::go_on(const Session& session, const RunConfig& config, ResumeTa
                  "; see its log.txt for what ended them, mend it, and go "
                  "on with --resume=",
                  folder.path());
+  if (saved_ && saved_->state.best) {
+    const Best& best = *saved_->state.best;
+    record_.best = RunRecord::Best{best.monitor, best.value, best.epoch, best.step};
+  }
   describe_process(record_, session, config);
   folder_ = folder;
   if (saved_) {
@@ -110,18 +115,12 @@ void RunRecords::go_on(const Session& session, const RunConfig& config, ResumeTa
 }
 
 void RunRecords::open_records(const Session& session, const RunConfig& config, const TrainPlan& plan) {
-  log_.also_to(folder_->file("log.txt"));
-  write_file_atomically(folder_->file("config.toml"), to_toml(config.resolved, false));
-  folder_->write_run_json(record_);
-  const auto kept = [&](size_t tracker) {
-    return saved_ && tracker < saved_->state.records.size() ? saved_->state.records[tracker] : int64_t{0};
-  };
-  tracker_.add(csv_tracker(folder_->file("metrics.csv"), log_, kept(0)));
-  tracker_.add(tensorboard_tracker(folder_->path(), log_, kept(1)));
+  // First what a bare --resume would look at: a death from here on loses nothing.
   if (saves_) {
     CheckpointPlan checkpoints{folder_->checkpoints(), plan.monitor, plan.monitor_mode,
                                config.trainer.checkpoint_keep, config.trainer.on_checkpoint_error == "stop"};
     checkpoints.records = [this] { return tracker_.records_of_each(); };
+    checkpoints.sync_records = [this] { tracker_.sync(); };
     if (!session.launch.progress_file.empty())
       checkpoints.saved = [file = session.launch.progress_file, path = folder(),
                            log = log_](const RunState& state) {
@@ -133,6 +132,14 @@ void RunRecords::open_records(const Session& session, const RunConfig& config, c
       };
     checkpoints_ = checkpoint_folder(std::move(checkpoints), resume(), log_);
   }
+  log_.also_to(folder_->file("log.txt"));
+  write_file_atomically(folder_->file("config.toml"), to_toml(config.resolved, false));
+  folder_->write_run_json(record_);
+  const auto kept = [&](size_t tracker) {
+    return saved_ && tracker < saved_->state.records.size() ? saved_->state.records[tracker] : int64_t{0};
+  };
+  tracker_.add(csv_tracker(folder_->file("metrics.csv"), log_, kept(0)));
+  tracker_.add(tensorboard_tracker(folder_->path(), log_, kept(1)));
   recorders_.push_back(make_recorder(log_, config.trainer, *folder_, record_, tracker_, *checkpoints_));
 }
 
@@ -142,18 +149,25 @@ std::string RunRecords::folder() const {
 
 ExitCode RunRecords::ended(const FitResult& result) {
   const bool interrupted = result.signal == SIGINT;
+  const bool saved = saves_ && result.saved;
   const ExitCode code = result.signal == 0 ? ExitCode::done
-                        : !saves_          ? static_cast<ExitCode>(128 + result.signal)
+                        : !saved           ? static_cast<ExitCode>(128 + result.signal)
                         : interrupted      ? ExitCode::interrupted
                                            : ExitCode::try_again;
   if (!folder_) return code;
   record_.epochs = result.epochs;
   record_.steps = result.steps;
-  close(result.signal == 0 ? "completed" : interrupted ? "interrupted" : "stopped", code, "");
+  try {
+    close(result.signal == 0 ? "completed" : interrupted ? "interrupted" : "stopped", code, "");
+  } catch (const IoError& e) {  // all is done and saved
+    log_.warn(e.what());
+  }
   const std::string done = text(counted(result.epochs, "epoch"), ", ", counted(result.steps, "step"));
   if (result.signal != 0)
     log_.info(interrupted ? "interrupted" : "stopped", " by a signal after ", done,
-              saves_ ? ", saved; go on with --resume" : "; not saved, as enable_checkpointing is false");
+              saved    ? ", saved; go on with --resume"
+              : saves_ ? "; it could not be saved"
+                       : "; not saved, as enable_checkpointing is false");
   else
     log_.info(result.stopped_by, result.stopped_by.empty() ? "" : "; ", "finished after ", done);
   const auto& best = record_.best;

@@ -36,7 +36,7 @@ class RunRecords {
 
  private:
   void create(const Session& session, const RunConfig& config, const RunNames& names);
-  void go_on(const Session& session, const RunConfig& config, ResumeTarget target);
+  void go_on(const Session& session, const RunConfig& config, const TrainPlan& plan, ResumeTarget target);
   void open_records(const Session& session, const RunConfig& config, const TrainPlan& plan);
   void close(const std::string& status, ExitCode code, const std::string& error);
 

@@ -111,7 +111,16 @@ ProgramResult run_program(const std::vector<std::string>& arguments) {
   for (const auto& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
   argv.push_back(nullptr);
   pid_t child = 0;
-  const int problem = posix_spawn(&child, argv.front(), &actions, nullptr, argv.data(), environ);
+  // A signal to the whole group that asks us for a stop is not for this program: we wait for its answer.
+  sigset_t blocked;
+  sigemptyset(&blocked);
+  for (const int number : {SIGUSR1, SIGTERM, SIGINT}) sigaddset(&blocked, number);
+  posix_spawnattr_t attributes;
+  posix_spawnattr_init(&attributes);
+  posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
+  posix_spawnattr_setsigmask(&attributes, &blocked);
+  const int problem = posix_spawn(&child, argv.front(), &actions, &attributes, argv.data(), environ);
+  posix_spawnattr_destroy(&attributes);
   posix_spawn_file_actions_destroy(&actions);
   if (problem != 0) throw IoError("cannot run ", arguments.front(), ": ", system_error_text(problem));
   output.close_write();

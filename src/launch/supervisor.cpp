@@ -95,6 +95,7 @@ class Start {
     LaunchCommand out = launch_command(request, job_.around, job_.program, folder_);
     out.environment.emplace_back(run_id_variable, job_.run_id);
     out.environment.emplace_back(progress_variable, progress_.path());
+    if (words != job_.request.for_program) out.environment.emplace_back(own_run_variable, "1");
     return out;
   }
   void take(const Received& received) {
@@ -179,12 +180,12 @@ Outcome start_once(const Job& job, const std::string& folder_path, const std::ve
 }  // namespace
 
 int supervise(const Job& job, const Log& log) {
+  const Signals signals;  // from here on none is lost: those that come too early wait for the ranks
   const std::string folder = job_folder_path(job.places);
   // Whatever is wrong with the request is said before anything is touched.
   const bool on_this_machine = launch_command(job.request, job.around, job.program, folder).on_this_machine;
   clear_leftovers(job.places, log);
   Sweeper sweeper(job.run_id, folder);
-  const Signals signals;
   Tries tries{job.request.restarts, 0, 0};
   std::optional<Progress> newest;
   std::vector<std::string> words = job.request.for_program;

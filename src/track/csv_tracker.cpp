@@ -54,6 +54,7 @@ class CsvTracker final : public Tracker {
 
   void text(const std::string&, const std::string&, double) override {}
   void flush() override { file_.flush(); }
+  void sync() override { file_.sync(); }
   int64_t records() const override { return rows_; }
 
  private:
@@ -64,7 +65,9 @@ class CsvTracker final : public Tracker {
 }  // namespace
 
 std::unique_ptr<Tracker> csv_tracker(const std::string& path, Log log, int64_t keep) {
-  return std::make_unique<CsvTracker>(path, std::move(log), kept_of(path, keep));
+  const Kept kept = kept_of(path, keep);
+  if (kept.rows < keep) log.warn(path, " has lost ", keep - kept.rows, " of its first ", keep, " rows");
+  return std::make_unique<CsvTracker>(path, std::move(log), kept);
 }
 
 }  // namespace lab

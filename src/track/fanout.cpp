@@ -18,6 +18,10 @@ void Fanout::flush() {
   for (const auto& tracker : trackers_) tracker->flush();
 }
 
+void Fanout::sync() {
+  for (const auto& tracker : trackers_) tracker->sync();
+}
+
 int64_t Fanout::records() const {
   int64_t all = 0;
   for (const int64_t count : records_of_each()) all += count;

@@ -64,6 +64,8 @@ void RecordFile::flush() {
               "; the run goes on, records wait in memory; make room on that disk");
 }
 
+void RecordFile::sync() const { fdatasync(fd_); }
+
 bool RecordFile::write_pending() {
   for (size_t done = 0; done < pending_.size();) {
     const ssize_t wrote =

@@ -26,6 +26,7 @@ class RecordFile {
   // dropped. The first failure is said in the log, and at the end how much was never written.
   void append(std::string_view record);
   void flush();
+  void sync() const;  // to the disk; from any thread
 
  private:
   bool write_pending();

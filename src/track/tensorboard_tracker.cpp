@@ -85,6 +85,7 @@ class TensorboardTracker final : public Tracker {
   }
 
   void flush() override { file_.flush(); }
+  void sync() override { file_.sync(); }
   int64_t records() const override { return records_; }
 
  private:
@@ -95,9 +96,13 @@ class TensorboardTracker final : public Tracker {
 }  // namespace
 
 std::unique_ptr<Tracker> tensorboard_tracker(const std::string& folder, Log log, int64_t keep) {
-  if (keep > 0)
-    if (const Kept kept = kept_of(folder, keep); kept.records > 0)
-      return std::make_unique<TensorboardTracker>(kept, std::move(log));
+  if (keep > 0) {
+    const Kept kept = kept_of(folder, keep);
+    if (kept.records < keep)
+      log.warn("the event file of ", folder, " has lost ", keep - kept.records, " of its first ", keep,
+               " records");
+    if (kept.records > 0) return std::make_unique<TensorboardTracker>(kept, std::move(log));
+  }
   return std::make_unique<TensorboardTracker>(folder, seconds_since_1970(), std::move(log));
 }
 

@@ -18,6 +18,7 @@ class NoCheckpoints final : public CheckpointSink {
  public:
   void save(const Snapshot&) override {}
   void finish() override {}
+  bool saved() const override { return true; }
   std::optional<Best> best() const override { return std::nullopt; }
 };
 

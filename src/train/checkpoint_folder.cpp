@@ -52,8 +52,8 @@ void name_also(const std::string& folder, const std::string& file, const std::st
   std::filesystem::create_hard_link(from, temporary, problem);
   if (problem) std::filesystem::copy_file(from, temporary, problem);
   if (!problem) std::filesystem::rename(temporary, to, problem);
+  unlink(temporary.c_str());  // a rename onto another name of the same file leaves both
   if (!problem) return;
-  unlink(temporary.c_str());
   throw IoError("cannot give the checkpoint ", from, " the name ", name, ": ", problem.message(),
                 "; check the folder's rights and free space");
 }
@@ -92,16 +92,18 @@ class CheckpointFolder final : public CheckpointSink {
   void finish() override {
     pending_.wait();
     pending_ = {};
-    if (!error_) return;
+    saved_ = !error_;
+    if (saved_) return;
     best_ = best_before_;
     try {
       std::rethrow_exception(std::exchange(error_, nullptr));
     } catch (const std::exception& e) {
       if (plan_.stop_on_error) throw;
-      log_.warn(e.what(), "; training goes on (trainer.init.on_checkpoint_error)");
+      log_.warn(e.what(), "; the run goes on, as trainer.init.on_checkpoint_error says");
     }
   }
 
+  bool saved() const override { return saved_; }
   std::optional<Best> best() const override { return best_; }
 
  private:
@@ -117,9 +119,32 @@ class CheckpointFolder final : public CheckpointSink {
   // Newer checkpoints are of a course that is not taken: they are listed no more, and written over when the
   // run gets there again.
   void go_on_from(const SavedRun& resume) {
+    const RunState& state = resume.state;
+    const std::string name = checkpoint_name(state.epoch, state.step);
     entries_ = checkpoints_in(plan_.folder);
-    std::erase_if(entries_, [&](const CheckpointEntry& entry) { return entry.step > resume.state.step; });
+    std::erase_if(entries_, [&](const CheckpointEntry& entry) {
+      return entry.step >= state.step || entry.file != checkpoint_name(entry.epoch, entry.step);
+    });
+    const std::string file = std::filesystem::path(resume.file.path()).filename();
+    if (file != name) name_also(plan_.folder, file, name);
+    entries_.insert(entries_.begin(), {name, state.epoch, state.step});
     write_checkpoint_index(plan_.folder, entries_, best_);
+    name_also(plan_.folder, name, "last.safetensors");
+    set_best_aside();
+  }
+
+  // best.safetensors of a course that was given up must not pass for the best of this one.
+  void set_best_aside() const {
+    const std::string path = plan_.folder + "/best.safetensors",
+                      aside = plan_.folder + "/best.given-up.safetensors";
+    std::error_code problem;
+    if (!std::filesystem::exists(path, problem)) return;
+    try {
+      if (best_ && read_checkpoint(path).state.step == best_->step) return;
+    } catch (const Error&) {  // damaged
+    }
+    std::filesystem::rename(path, aside, problem);
+    log_.warn("best.safetensors was of a course of the run that is given up; it is now called ", aside);
   }
 
   bool update_best(const RunState& state) {
@@ -135,6 +160,7 @@ class CheckpointFolder final : public CheckpointSink {
   // On the lane's thread, which alone touches entries_ once there is one.
   void write(const RunState& state, bool better) {
     try {
+      plan_.sync_records();
       const std::string name = checkpoint_name(state.epoch, state.step);
       write_safetensors(plan_.folder + "/" + name, staged_.views(),
                         {{"format", "pt"}, {"lab", to_json(state)}});
@@ -164,7 +190,8 @@ class CheckpointFolder final : public CheckpointSink {
   std::optional<Best> best_, best_before_;  // with and without the snapshot being written
   Staged staged_;
   std::vector<CheckpointEntry> entries_;  // newest first
-  std::exception_ptr error_;              // set by the lane, read when it is idle
+  bool saved_ = true;
+  std::exception_ptr error_;  // set by the lane, read when it is idle
   Ticket pending_;
   Lane lane_;  // the last member: its thread ends before what it uses
 };

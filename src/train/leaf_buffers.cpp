@@ -2,6 +2,7 @@
 
 #include <torch/types.h>
 
+#include "lab/core/error.h"
 #include "lab/train/tensor_buffer.h"
 
 namespace lab {
@@ -56,6 +57,9 @@ at::Tensor LeafBuffers::gathered(Communicator& comm) const {
 }
 
 void LeafBuffers::restore(const at::Tensor& gathered) {
+  if (gathered.dim() != 2 || gathered.size(1) != width())
+    throw DataError(
+        "the checkpoint has other buffers than the model; go on with the model it was written with");
   if (gathered.size(0) == all_) {
     sets_.copy_(gathered);
     return;

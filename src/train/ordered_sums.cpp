@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "lab/core/error.h"
 #include "lab/train/tensor_buffer.h"
 
 namespace lab {
@@ -27,6 +28,9 @@ at::Tensor OrderedSums::gathered(Communicator& comm) const {
 }
 
 void OrderedSums::restore(const at::Tensor& gathered, Range own) {
+  if (gathered.dim() != 3 || gathered.size(1) != columns_ || gathered.size(2) != 2)
+    throw DataError("the checkpoint has the sums of ", gathered.dim() > 1 ? gathered.size(1) - 1 : 0,
+                    " metrics, this run has ", columns_ - 1, "; go on with those it was written with");
   at::Tensor all = gathered;
   if (all.size(0) != rows_) {
     all = torch::zeros({rows_, columns_, 2}, torch::kFloat64);

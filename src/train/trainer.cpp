@@ -187,7 +187,7 @@ void Trainer::State::finish_epoch() {
   for (const auto& recorder : context.recorders) recorder->epoch_finished(report);
   done.values = report.values;
   epoch_finished = true;
-  train_sums.clear();
+  if (!within_epoch()) train_sums.clear();  // else the run ends here, and may be made longer
   epoch_seconds = 0;
   epoch_samples = 0;
   save();
@@ -254,7 +254,7 @@ FitResult Trainer::fit() {
   }
   s.reader.reset();
   if (s.done.signal != 0) s.save();
-  agree(s.comm, [&] { s.context.checkpoints.finish(); });
+  s.finish_saving();
   s.done.steps = s.steps;
   s.done.epochs = s.steps == 0 ? 0 : s.epoch() + 1;
   return s.done;

@@ -21,7 +21,7 @@ Snapshot Trainer::State::snapshot() {
       snapshot.rest.push_back(
           {text("lab.optimizer.", name, ".", slot.name), FlatParameters::view(flat, slot)});
   snapshot.rest.push_back({"lab.buffers", buffers.gathered(comm)});
-  if (!epoch_finished) snapshot.rest.push_back({"lab.train_sums", train_sums.gathered(comm)});
+  if (within_epoch()) snapshot.rest.push_back({"lab.train_sums", train_sums.gathered(comm)});
   snapshot.state.stopped_by = done.stopped_by;
   for (const auto& callback : plan.callbacks)
     snapshot.state.callbacks.emplace_back(callback->name(), callback->state());
@@ -36,6 +36,15 @@ void Trainer::State::save() {
   agree(comm, [&] { context.checkpoints.save(now); });
   saved_at = Clock::now();
   for (const auto& recorder : context.recorders) recorder->checkpoint_taken(steps);
+}
+
+// Waits for what is still being written.
+void Trainer::State::finish_saving() {
+  for (const auto& recorder : context.recorders) recorder->checkpoint_started();
+  agree(comm, [&] { context.checkpoints.finish(); });
+  int64_t saved = context.checkpoints.saved();
+  comm.all_reduce({&saved, 1, DType::i64}, ReduceOp::min);
+  done.saved = saved != 0;
 }
 
 // A tensor of the checkpoint that rank 0 has, on every rank.
@@ -62,6 +71,18 @@ at::Tensor Trainer::State::saved_tensor(const std::string& name) const {
   return tensor;
 }
 
+// The first of a name gets what the first of that name had, and so on.
+void Trainer::State::restore_callbacks(const std::vector<std::pair<std::string, std::string>>& saved) {
+  std::vector<bool> taken(saved.size(), false);
+  for (const auto& callback : plan.callbacks)
+    for (size_t i = 0; i < saved.size(); ++i)
+      if (!taken[i] && saved[i].first == callback->name()) {
+        callback->restore(saved[i].second);
+        taken[i] = true;
+        break;
+      }
+}
+
 // Goes on from the checkpoint that rank 0 was given, if it was given one. The weights are in the module
 // already.
 void Trainer::State::restore() {
@@ -78,17 +99,18 @@ void Trainer::State::restore() {
     if (state.optimizer != optimizer->name())
       throw ConfigError("the checkpoint is of a run with ", state.optimizer, ", this one has ",
                         optimizer->name(), "; go on with the config it was written with");
-    for (const auto& [name, text] : state.callbacks)
-      for (const auto& callback : plan.callbacks)
-        if (callback->name() == name) callback->restore(text);
+    restore_callbacks(state.callbacks);
   });
   optimizer->set_steps(state.optimizer_steps);
   for (const auto& [name, flat] : optimizer->flat_state())
     for (const auto& slot : parameters.slots())
       FlatParameters::view(flat, slot).copy_(saved_tensor(text("lab.optimizer.", name, ".", slot.name)));
-  buffers.restore(saved_tensor("lab.buffers"));
-  if (!epoch_finished)
-    train_sums.restore(saved_tensor("lab.train_sums"), leaves_of(numerics, comm.rank(), comm.size()));
+  const at::Tensor saved_buffers = saved_tensor("lab.buffers");
+  const at::Tensor saved_sums = within_epoch() ? saved_tensor("lab.train_sums") : at::Tensor();
+  agree(comm, [&] {
+    buffers.restore(saved_buffers);
+    if (saved_sums.defined()) train_sums.restore(saved_sums, leaves_of(numerics, comm.rank(), comm.size()));
+  });
 }
 
 }  // namespace lab

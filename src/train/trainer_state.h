@@ -70,11 +70,15 @@ struct Trainer::State {
   bool stop_agreed();
   Snapshot snapshot();
   void save();
+  void finish_saving();
   void restore();
+  void restore_callbacks(const std::vector<std::pair<std::string, std::string>>& saved);
   at::Tensor saved_tensor(const std::string& name) const;
   void first_validation();
   void finish_epoch();
   bool at_epoch_end() const { return steps % epoch_steps == 0 || steps == total_steps; }
+  // The sums of the epoch's steps are still wanted.
+  bool within_epoch() const { return !epoch_finished || steps % epoch_steps != 0; }
   int64_t epoch() const { return std::max<int64_t>(steps - 1, 0) / epoch_steps; }  // of the last step
   bool stopping() const { return done.signal != 0 || !done.stopped_by.empty(); }
   [[noreturn]] void stop_for_non_finite(int64_t step);

@@ -16,6 +16,7 @@ import tempfile
 import time
 
 from programs import BUILD, ENVIRONMENT, run, settings, sha256
+from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 CASES = {  # name: config, how it is made small, ranks to change to
@@ -23,7 +24,7 @@ CASES = {  # name: config, how it is made small, ranks to change to
     "canonical cnn": ("configs/mnist.toml", {"trainer.init.numerics": "canonical", "trainer.init.max_epochs": 2, "config.dropout": 0.2}, [4, 2, 1, 3]),
     "ordinary": ("configs/mnist.toml", {"trainer.init.numerics": "ordinary", "trainer.init.max_epochs": 2}, [2]),
 }
-COMMON = {"trainer.init.checkpoint_every_n_steps": 3, "trainer.init.log_every_n_steps": 7, "config.batch_size": 256}
+COMMON = {"config.schedule": "multi_step", "trainer.init.checkpoint_every_n_steps": 3, "trainer.init.log_every_n_steps": 7, "config.batch_size": 256}
 
 
 def start(ranks, config, root, values, resume=None, by=None):
@@ -234,6 +235,22 @@ def flip(path):
         file.write(bytes([byte[0] ^ 8]))
 
 
+def ordinary_numerics_on_other_ranks(root):
+    """In 64-bit floats, where rounding stays small."""
+    values = {"trainer.init.numerics": "ordinary", "trainer.init.precision": "64-true", "trainer.init.max_epochs": 2}
+    folders = []
+    for name, parts in (("whole", [(2, -1)]), ("parts", [(2, 9), (3, 22), (1, 30), (4, -1)])):
+        for ranks, steps in parts:
+            done = start(ranks, "configs/mnist.toml", pathlib.Path(root) / name, {**values, "trainer.init.max_steps": steps}, "--resume" if steps == parts[0][1] else f"--resume={folders[-1]}")
+            _, said = done.communicate(timeout=120)
+            assert done.returncode == 0, said
+            folders.append(the_run(pathlib.Path(root) / name))
+    whole, parts = (load_file(folder / "checkpoints/last.safetensors") for folder in (folders[0], folders[-1]))
+    worst = max(float((whole[name] - parts[name]).abs().max()) for name in whole if not name.startswith("lab."))
+    assert 0 <= worst < 1e-9, worst
+    print(f"ordinary numerics on 2, 3, 1, 4 ranks one after the other: weights differ by at most {worst:.1e}", flush=True)
+
+
 def a_second_writer(root):
     config, values, _ = CASES["ordinary"]
     process = start(2, config, root, {**values, "trainer.init.max_epochs": 500})
@@ -265,7 +282,7 @@ def starts_without_progress(root):
 
 def main():
     runs = int(sys.argv[sys.argv.index("--runs") + 1]) if "--runs" in sys.argv else 2
-    for part in (a_config_that_changed, damaged_checkpoints, a_second_writer, starts_without_progress):
+    for part in (a_config_that_changed, damaged_checkpoints, a_second_writer, starts_without_progress, ordinary_numerics_on_other_ranks):
         with tempfile.TemporaryDirectory() as root:
             part(root)
     a_second_signal_ends_at_once(min(runs, 10))

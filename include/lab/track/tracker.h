@@ -30,6 +30,8 @@ class Tracker {
   virtual void text(const std::string& tag, const std::string& value, double wall_time) = 0;
   // What was given so far survives the process being killed.
   virtual void flush() = 0;
+  // What was handed to the kernel so far is on the disk. From any thread.
+  virtual void sync() = 0;
   // How many records its file was given since the run began, whatever process gave them: where a continued
   // run goes on from. The same in each run of the same plan.
   virtual int64_t records() const = 0;
@@ -42,6 +44,7 @@ class Fanout final : public Tracker {
   void scalars(const std::vector<Scalar>& points, double wall_time) override;
   void text(const std::string& tag, const std::string& value, double wall_time) override;
   void flush() override;
+  void sync() override;
   int64_t records() const override;  // of all
   std::vector<int64_t> records_of_each() const;
 

@@ -60,6 +60,8 @@ class CheckpointSink {
   virtual void save(const Snapshot& snapshot) = 0;
   // All of it is on the disk.
   virtual void finish() = 0;
+  // Whether the last snapshot is on the disk, once finish() has returned.
+  virtual bool saved() const = 0;
   virtual std::optional<Best> best() const = 0;
 };
 
@@ -72,7 +74,8 @@ struct CheckpointPlan {
   int64_t keep = 2;           // the newest so many stay
   bool stop_on_error = true;  // false: a checkpoint that cannot be written is said in the log
   std::function<std::vector<int64_t>()> records = [] { return std::vector<int64_t>(); };
-  // Called when a checkpoint is on the disk, from the thread that wrote it.
+  // Called by the thread that writes: before a checkpoint, and when it is on the disk.
+  std::function<void()> sync_records = [] {};
   std::function<void(const RunState&)> saved = [](const RunState&) {};
 };
 

@@ -30,7 +30,8 @@ struct TrainerContext {
 struct FitResult {
   int64_t epochs = 0, steps = 0;  // done
   std::string stopped_by;         // a callback's reason; empty when it ran to its end
-  int signal = 0;                 // it was saved and stopped for this signal: SIGINT or SIGTERM
+  int signal = 0;                 // it was stopped for this signal: SIGINT or SIGTERM
+  bool saved = true;              // the newest checkpoint is on the disk
   Values values;                  // of the last epoch
 };
 

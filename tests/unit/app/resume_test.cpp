@@ -80,10 +80,22 @@ TEST_F(ResumeTest, OnlyTheRunOfOurOwnLauncherOrJob) {
   const std::string of_a = run("failed", "2026-01-02T00:00:00Z", a).name();
   const std::string of_job = run("failed", "2026-01-01T00:00:00Z", job).name();
   EXPECT_EQ(found(a), of_a);
-  EXPECT_EQ(found(b), "");
+  EXPECT_EQ(found(b), of_a) << "the user's own --resume, by another lab_run";
+  b.own_run_only = true;
+  EXPECT_EQ(found(b), "") << "lab_run's --resume";
   EXPECT_EQ(found(job), of_job);
   EXPECT_EQ(found(other_task), "");
   EXPECT_EQ(found(), of_a);  // by hand: the newest of all
+}
+
+TEST_F(ResumeTest, OwnRunsAreMeantEvenWhenCompletedOrNamed) {
+  Launch lab_run;
+  lab_run.launch_id = "a";
+  lab_run.own_run_only = true;
+  const RunFolder other = run("failed", "2026-01-03T00:00:00Z");
+  const std::string of_a = run("completed", "2026-01-02T00:00:00Z", lab_run).name();
+  EXPECT_EQ(found(lab_run), of_a);
+  EXPECT_EQ(found(lab_run, other.path()), of_a) << "PATH was for the first start";
 }
 
 TEST_F(ResumeTest, ARunThatIsBeingWrittenIsLeftAlone) {
@@ -133,10 +145,11 @@ TEST_F(ResumeTest, ConfigChangesAreToldByWhatTheyMean) {
   now[1] = {"trainer.init.seed", {.data = int64_t{1}}};
   now[2] = {"config.width", {.data = int64_t{9}}};
   now[3] = {"config.added", {.data = true}};
-  const ConfigChanges changes = config_changes(now, root_ + "/config.toml");
+  const ConfigChanges changes = config_changes(now, root_ + "/config.toml", false);
   EXPECT_EQ(changes.others, std::vector<std::string>{"config.width: 9, was 8"});
   EXPECT_EQ(changes.harmless, (std::vector<std::string>{"trainer.init.max_epochs: 4, was 3",
                                                         "config.added: true, was not there"}));
+  EXPECT_EQ(config_changes(now, root_ + "/config.toml", true).others.size(), 2U) << "the end matters";
 }
 
 }  // namespace

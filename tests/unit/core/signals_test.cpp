@@ -12,14 +12,14 @@ namespace {
 
 using namespace std::chrono_literals;
 
-// How a process ends that gets a signal twice, a fifth of a second apart: 0, or minus the signal that ended
+// How a process ends that gets a signal twice, 0.6 s apart: 0, or minus the signal that ended
 // it.
 int end_after_two(int number, std::chrono::nanoseconds term_repeats) {
   const pid_t child = fork();
   if (child == 0) {
     lab::catch_stop_signals(term_repeats);
     raise(number);
-    std::this_thread::sleep_for(200ms);
+    std::this_thread::sleep_for(600ms);
     raise(number);
     _exit(lab::stop_signal() == number ? 0 : 1);
   }

@@ -280,6 +280,7 @@ TEST_F(TrackerTest, FanoutGivesToEachInOrder) {
       heard_ += lab::text(name_, " text ", tag, " ", value, " ", time, "\n");
     }
     void flush() override { heard_ += name_ + " flush\n"; }
+    void sync() override { heard_ += name_ + " sync\n"; }
     int64_t records() const override { return std::ssize(name_); }
     std::string name_;
     std::string& heard_;
