@@ -1,7 +1,7 @@
 """Runs that are killed or stopped at random moments and continued: the final weights are the unbroken run's, bit for bit, and so
 are the points in metrics.csv and in the event file.
 
-    resume_test.py BUILD_FOLDER [--runs N]     N: how many runs of each kind are broken (default 2)
+    resume_test.py BUILD_FOLDER [--runs N]     N: how many runs of each kind are broken (default 1)
 """
 
 import csv
@@ -281,7 +281,7 @@ def starts_without_progress(root):
 
 
 def main():
-    runs = int(sys.argv[sys.argv.index("--runs") + 1]) if "--runs" in sys.argv else 2
+    runs = int(sys.argv[sys.argv.index("--runs") + 1]) if "--runs" in sys.argv else 1
     for part in (a_config_that_changed, damaged_checkpoints, a_second_writer, starts_without_progress, ordinary_numerics_on_other_ranks):
         with tempfile.TemporaryDirectory() as root:
             part(root)
