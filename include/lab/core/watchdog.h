@@ -29,8 +29,9 @@ struct WatchdogOptions {
 // A rank has died when its process is gone without leave_in_order(): one rank of the node says so in one
 // line, and after `grace` the others end with 128 + the signal that ended it, the code of its abort, or 70.
 // It hangs when it stands still for longer than the limits allow: one rank writes all places to the report
-// file and one line to the log, ends the culprits by SIGKILL, and after `grace` all end with 137. Time in
-// which this thread did not run (all of the job suspended) counts for no rank.
+// file and one line to the log, ends the culprits by SIGKILL, and after `grace` all end with 137 (70 where a
+// rank sees the culprit gone before it has judged itself, on a kernel that does not tell how). Time in which
+// this thread did not run (all of the job suspended) counts for no rank.
 class Watchdog {
  public:
   // The heartbeat must outlive it.

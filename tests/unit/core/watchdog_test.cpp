@@ -162,7 +162,8 @@ TEST(Watchdog, EndsARankThatLoopsAndTheOthers) {
                     rank.watchdog.report_to(report.path);
                     loop();
                   }));
-    EXPECT_EQ(job.end(), Codes({137, 137, 137}));
+    EXPECT_THAT(job.end(), testing::Each(testing::AnyOf(137, 70)))
+        << "70: of a rank that saw the culprit gone before it had judged itself";
     EXPECT_THAT(job.said(), SizeIs(testing::Ge(1u)));
     EXPECT_THAT(job.said().front(),
                 AllOf(HasSubstr(lab::text("error: rank ", culprit, " on ", this_host(),
@@ -182,7 +183,8 @@ TEST(Watchdog, EndsARankThatIsStoppedAndWritesAllPlaces) {
       raise(SIGSTOP);
     })(rank);
   });
-  EXPECT_EQ(job.end(), Codes({137, 137, 137}));
+  EXPECT_THAT(job.end(), testing::Each(testing::AnyOf(137, 70)))
+      << "70: of a rank that saw the culprit gone before it had judged itself";
   EXPECT_THAT(job.said(),
               ElementsAre(AllOf(HasSubstr("rank 1 on "), HasSubstr(" is stopped by a signal"),
                                 HasSubstr("in step 5, training, in barrier 2 (the limit is 1 s; "),
