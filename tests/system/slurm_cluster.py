@@ -166,12 +166,12 @@ class Cluster:
                                                  preexec_fn=lambda: self.libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)))
 
     def both_idle(self):
-        ended = [daemon.args[0] for daemon in self.daemons if daemon.poll() is not None]
-        assert not ended, "\n".join(f"{name} has ended:\n{(self.root / name).with_suffix('.out').read_text()}" for name in ended)
         return self.ask("sinfo", "-h", "-N", "-p", "both", "-o", "%T").stdout.split() == ["idle", "idle"]
 
     def ask(self, *words, **options):
-        """The finished process of a Slurm command."""
+        """The finished process of a Slurm command, which would wait long for a daemon that is gone."""
+        gone = [daemon.args[0] for daemon in self.daemons if daemon.poll() is not None]
+        assert not gone, "\n".join(f"{name} has ended:\n{(self.root / name).with_suffix('.out').read_text()}" for name in gone)
         return subprocess.run([*map(str, words)], env=self.environment, capture_output=True, text=True, timeout=300, **options)
 
     def job(self, number):
