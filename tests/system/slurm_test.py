@@ -160,12 +160,12 @@ def time_limit(cluster, root, epochs, expected):
 
 
 def array(cluster, root, epochs):
-    """Four configs; the last job, whose number is also the array's, is interrupted, and it alone starts again."""
+    """Four configs, two at a time; the last job, whose number is also the array's, is interrupted beside another."""
     plain, place = Place(root / "array-plain"), Place(root / "array")
-    lengths = {"a": 1, "b": 1, "c": 1, "d": epochs}
+    lengths = {"a": 1, "b": 1, "c": epochs, "d": epochs}
     expected = {stem: without_slurm(plain, plain.config(stem, length, ord(stem)), stem) for stem, length in lengths.items()}
     configs = [place.config(stem, length, ord(stem)) for stem, length in lengths.items()]
-    job = submit(cluster, place, *configs, "-o", flags=["--array=0-3"])
+    job = submit(cluster, place, *configs, "-o", flags=["--array=0-3", "--partition=both"])
     place.wait_for_training(4)
     assert warn(cluster, f"{job}_3").returncode == 0
     outcomes = [ended(cluster, f"{job}_{i}") for i in range(4)]
