@@ -12,7 +12,8 @@ namespace {
 
 struct Option {
   char letter;                    // 0: none
-  std::string name, value, help;  // value: how its value is called; empty: it takes none
+  std::string name, value, help;  // value: how its value is called, in [] if it may be left out; empty: none
+  bool for_infer = true;
 };
 
 const std::vector<Option>& table() {
@@ -21,10 +22,10 @@ const std::vector<Option>& table() {
        "override a config value; may be given again; VALUE is TOML, or plain text for strings"},
       {'o', "offline", "", "open no socket but MPI's own"},
       {0, "resume", "[PATH]",
-       "go on with a run: its folder or one of its checkpoints; without PATH the newest unfinished run of "
-       "this "
-       "config (of this Slurm job, if any), or a new one"},
-      {0, "allow-config-change", "", "with --resume: go on even if the config has changed in what it means"},
+       "go on with a run: its folder or a checkpoint; alone: the newest unfinished run, else a new one",
+       false},
+      {0, "allow-config-change", "", "with --resume: go on even if the config now means something else",
+       false},
       {0, "backend", "B", "auto | nccl | mpi | self: how ranks talk to each other"},
       {0, "print-config", "", "print the resolved config, each value with its origin, and exit"},
       {0, "help-config", "", "explain every config key, and exit; with a config: its experiment's too"},
@@ -32,6 +33,15 @@ const std::vector<Option>& table() {
       {'h', "help", "", "print this, and exit"},
   };
   return options;
+}
+
+const std::vector<Option>& options_for(Program program) {
+  static const std::vector<Option> for_infer = [] {
+    std::vector<Option> some = table();
+    std::erase_if(some, [](const Option& option) { return !option.for_infer; });
+    return some;
+  }();
+  return program == Program::infer ? for_infer : table();
 }
 
 // Parts of the contract that this version does not have yet.
@@ -49,16 +59,16 @@ const std::map<char, std::string> later_letters = {{'d', "dev-run"}, {'g', "gpu-
     throw UsageError("option ", name, " is not in this version of ", program_name(program),
                      " yet; see --help for those that are");
   std::vector<std::string> names;
-  for (const auto& known : table()) names.push_back(known.name);
+  for (const auto& known : options_for(program)) names.push_back(known.name);
   const std::string near = nearest_name(bare, names);
   throw UsageError("unknown option ", name, near.empty() ? "" : text("; did you mean --", near, "?"),
                    "; see ", program_name(program), " --help");
 }
 
 // nullptr: no such option. "--name", "--name=value", "-x".
-const Option* find_option(const std::string& word) {
+const Option* find_option(Program program, const std::string& word) {
   const std::string name = word.substr(0, word.find('='));
-  for (const auto& option : table())
+  for (const auto& option : options_for(program))
     if (name == "--" + option.name || (option.letter != 0 && name == std::string("-") + option.letter))
       return &option;
   return nullptr;
@@ -84,7 +94,7 @@ Words split(Program program, const std::vector<std::string>& words) {
       out.positional.push_back(word);
       continue;
     }
-    const Option* option = find_option(word);
+    const Option* option = find_option(program, word);
     if (!option) refuse(program, word);
     out.options.push_back(word);
     const bool inline_value = word.find('=') != std::string::npos;
@@ -106,7 +116,7 @@ cxxopts::Options options_of(Program program) {
   options.custom_help(program == Program::train ? "CONFIG.toml [options]"
                                                 : "CONFIG.toml [options] [--] [ARG ...]");
   options.set_width(100);
-  for (const auto& option : table()) {
+  for (const auto& option : options_for(program)) {
     const std::string names = option.letter == 0 ? option.name : text(option.letter, ",", option.name);
     if (option.name == "set")
       options.add_options()(names, option.help, cxxopts::value<std::vector<std::string>>(), option.value);
@@ -142,9 +152,11 @@ CommandLine parse_command_line(Program program, int argc, char** argv) {
     const auto parsed = options_of(program).parse(static_cast<int>(pointers.size()), pointers.data());
     if (parsed.count("set")) line.sets = parsed["set"].as<std::vector<std::string>>();
     line.backend = backend_named(parsed["backend"].as<std::string>());
-    line.resume = parsed.count("resume") > 0;
-    if (line.resume) line.resume_path = parsed["resume"].as<std::string>();
-    line.allow_config_change = parsed.count("allow-config-change") > 0;
+    if (program == Program::train) {
+      line.resume = parsed.count("resume") > 0;
+      if (line.resume) line.resume_path = parsed["resume"].as<std::string>();
+      line.allow_config_change = parsed.count("allow-config-change") > 0;
+    }
     line.offline = parsed.count("offline") > 0;
     line.print_config = parsed.count("print-config") > 0;
     line.help = parsed.count("help") > 0;

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "lab/core/process.h"
+#include "lab/core/run_variables.h"
 
 namespace lab {
 namespace {
@@ -29,16 +30,10 @@ Launch detect_launch() {
   for (const char* name :
        {"SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_RESTART_COUNT"})
     if (const char* value = std::getenv(name)) launch.slurm[name] = value;
-  if (const char* id = first_set({"LAB_RUN_ID"})) launch.launch_id = id;
-  launch.own_run_only = first_set({"LAB_RUN_OWN"}) != nullptr;
-  if (const char* file = first_set({"LAB_RUN_PROGRESS"})) launch.progress_file = file;
+  if (const char* id = first_set({run_id_variable})) launch.launch_id = id;
+  if (const char* own = first_set({own_run_variable})) launch.own_run_only = std::string(own) == "1";
+  if (const char* file = first_set({progress_variable})) launch.progress_file = file;
   return launch;
-}
-
-std::string host_name() {
-  std::array<char, 256> host{};
-  gethostname(host.data(), host.size() - 1);
-  return host.data();
 }
 
 int fair_threads(Communicator& comm) {

@@ -65,8 +65,7 @@ class Recorder final : public Callback {
   void checkpoint_saved(const EpochReport& report) override {
     record_.epochs = report.epoch + 1;
     record_.steps = report.step;
-    if (const auto best = checkpoints_.best())
-      record_.best = RunRecord::Best{best->monitor, best->value, best->epoch, best->step};
+    if (const auto best = checkpoints_.best()) record_.best = best;
     try {
       folder_.write_run_json(record_);
     } catch (const IoError& e) {  // what to do about a full disk is for the checkpoints to decide

@@ -98,10 +98,7 @@ void RunRecords::go_on(const Session& session, const RunConfig& config, const Tr
                  "; see its log.txt for what ended them, mend it, and go "
                  "on with --resume=",
                  folder.path());
-  if (saved_ && saved_->state.best) {
-    const Best& best = *saved_->state.best;
-    record_.best = RunRecord::Best{best.monitor, best.value, best.epoch, best.step};
-  }
+  if (saved_) record_.best = saved_->state.best;
   describe_process(record_, session, config);
   folder_ = folder;
   if (saved_) {

@@ -27,6 +27,8 @@ class RunRecords {
   CheckpointSink& checkpoints() { return *checkpoints_; }
   const std::vector<std::shared_ptr<Callback>>& recorders() const { return recorders_; }
   const SavedRun* resume() const { return saved_ ? &*saved_ : nullptr; }
+  // The trainer has taken what resume() holds: its memory is given back.
+  void resumed() { saved_.reset(); }
   // The folder's absolute path; empty on ranks that have none.
   std::string folder() const;
 

@@ -26,7 +26,9 @@ FitResult fit(Session& session, const RunConfig& config, TrainPlan plan, const S
                          std::move(recorders),
                          records.resume(),
                          stop_signal};
-  return Trainer(std::move(plan), config.trainer, std::move(context)).fit();
+  Trainer trainer(std::move(plan), config.trainer, std::move(context));
+  records.resumed();
+  return trainer.fit();
 }
 
 void refuse_what_needs_a_server(const RunConfig& config) {

@@ -11,7 +11,7 @@
 #include <cstring>
 #include <new>
 
-#include "core/other_process.h"
+#include "lab/core/other_process.h"
 #include "lab/core/text.h"
 
 namespace lab {

@@ -1,4 +1,4 @@
-#include "core/other_process.h"
+#include "lab/core/other_process.h"
 
 #include <fcntl.h>
 #include <poll.h>
@@ -30,16 +30,6 @@ constexpr auto pidfd_get_info = _IOWR(0xFF, 11, PidfdInfo);
 
 int pidfd_open(int pid) { return static_cast<int>(syscall(SYS_pidfd_open, pid, 0)); }
 
-// The whole of a small file of /proc, or "".
-std::string read_small(const std::string& path) {
-  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return "";
-  std::array<char, 2048> buffer{};
-  const ssize_t got = read(fd, buffer.data(), buffer.size() - 1);
-  close(fd);
-  return got > 0 ? std::string(buffer.data(), static_cast<size_t>(got)) : "";
-}
-
 // Word `number` of the line, counted as in proc(5), where the state is 3.
 std::string_view stat_word(std::string_view after_name, int number) {
   for (int at = 3; at < number; ++at)
@@ -51,8 +41,19 @@ int64_t number_in(std::string_view word) { return std::strtoll(std::string(word)
 
 }  // namespace
 
+std::string read_proc(int pid, const char* name) {
+  const int fd = open(text("/proc/", pid, "/", name).c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return "";
+  std::string out;
+  std::array<char, 1 << 16> buffer;
+  for (ssize_t got = 0; (got = read(fd, buffer.data(), buffer.size())) > 0;)
+    out.append(buffer.data(), static_cast<size_t>(got));
+  close(fd);
+  return out;
+}
+
 std::optional<ProcessStat> process_stat(int pid) {
-  const std::string line = read_small(text("/proc/", pid, "/stat"));
+  const std::string line = read_proc(pid, "stat");
   const size_t name_end = line.rfind(')');  // the name may hold anything
   if (name_end == std::string::npos || name_end + 2 >= line.size()) return std::nullopt;
   const std::string_view rest = std::string_view(line).substr(name_end + 2);

@@ -6,7 +6,6 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include <array>
 #include <atomic>
 #include <cerrno>
 #include <functional>
@@ -16,8 +15,9 @@
 #include <system_error>
 #include <vector>
 
-#include "core/other_process.h"
 #include "lab/core/error.h"
+#include "lab/core/other_process.h"
+#include "lab/core/process.h"
 #include "lab/core/text.h"
 
 namespace lab {
@@ -28,12 +28,6 @@ using std::chrono::milliseconds;
 
 constexpr int code_after_hang = 128 + SIGKILL;
 constexpr milliseconds without_descriptors{100};  // between two looks at processes that cannot be waited for
-
-std::string host_name() {
-  std::array<char, 256> host{};
-  gethostname(host.data(), host.size() - 1);
-  return host.data();
-}
 
 // Runs `work` elsewhere and waits for it no longer than that: a disk that hangs may be the reason why we are
 // here.

@@ -49,7 +49,8 @@ LaunchCommand with_mpirun(const LaunchRequest& request, const Surroundings& arou
     append(out.words, std::array<std::string, 6>{"--mca", "orte_tmpdir_base", folder, "--mca",
                                                  "btl_vader_backing_directory", folder});
   }
-  append(out.words, std::array<std::string, 4>{"-x", run_id_variable, "-x", progress_variable});
+  for (const char* name : {run_id_variable, progress_variable, own_run_variable})
+    append(out.words, std::array<std::string, 2>{"-x", name});
   if (around.root)
     out.environment = {{"OMPI_ALLOW_RUN_AS_ROOT", "1"}, {"OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1"}};
   return out;

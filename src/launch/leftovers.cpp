@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "lab/core/error.h"
+#include "lab/core/other_process.h"
 #include "lab/launch/processes.h"
 
 namespace lab {
@@ -100,13 +101,9 @@ void remove(const std::string& path, std::vector<std::string>& removed) {
 
 std::string job_folder_path(const Places& places) {
   const bool shared = access(places.shared_memory.c_str(), W_OK | X_OK) == 0;
-  const std::string status = read_proc(getpid(), "stat");
-  std::string start;  // field 22; fields are counted from behind the name, which may hold anything
-  size_t at = status.rfind(')') + 2;
-  for (int field = 3; field < 22; ++field) at = status.find(' ', at) + 1;
-  start = status.substr(at, status.find(' ', at) - at);
+  const auto stat = process_stat(getpid());
   return text(shared ? places.shared_memory : places.temporary, "/", our_prefix(places), getpid(), ".",
-              start);
+              stat ? stat->born : 0);
 }
 
 JobFolder::JobFolder(const std::string& path) : path_(path) {

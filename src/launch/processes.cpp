@@ -12,6 +12,7 @@
 #include <set>
 #include <thread>
 
+#include "lab/core/other_process.h"
 #include "lab/core/text.h"
 #include "lab/launch/command.h"
 
@@ -70,17 +71,6 @@ std::vector<pid_t> all_processes() {
     const auto [stop, problem] = std::from_chars(name.data(), name.data() + name.size(), pid);
     if (problem == std::errc() && *stop == '\0') out.push_back(pid);
   }
-  return out;
-}
-
-std::string read_proc(pid_t pid, const char* name) {
-  const int fd = open(text("/proc/", pid, "/", name).c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return "";
-  std::string out;
-  std::array<char, 1 << 16> buffer;
-  for (ssize_t got = 0; (got = read(fd, buffer.data(), buffer.size())) > 0;)
-    out.append(buffer.data(), static_cast<size_t>(got));
-  close(fd);
   return out;
 }
 

@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "lab/core/error.h"
+#include "lab/core/other_process.h"
 #include "lab/core/process.h"
 #include "lab/launch/processes.h"
 #include "lab/launch/verdict.h"
@@ -95,7 +96,7 @@ class Start {
     LaunchCommand out = launch_command(request, job_.around, job_.program, folder_);
     out.environment.emplace_back(run_id_variable, job_.run_id);
     out.environment.emplace_back(progress_variable, progress_.path());
-    if (words != job_.request.for_program) out.environment.emplace_back(own_run_variable, "1");
+    out.environment.emplace_back(own_run_variable, words != job_.request.for_program ? "1" : "0");
     return out;
   }
   void take(const Received& received) {

@@ -1,9 +1,7 @@
 // lab_run -np N [options] lab_train CONFIG.toml ...: starts ranks and keeps them going.
 #include <unistd.h>
 
-#include <array>
 #include <charconv>
-#include <climits>
 #include <cstdlib>
 #include <exception>
 #include <iostream>
@@ -57,9 +55,7 @@ Surroundings look_around(const std::vector<std::string>& path) {
 
 Places places_of_this_machine() {
   Places places;
-  std::array<char, HOST_NAME_MAX + 1> host{};
-  gethostname(host.data(), host.size() - 1);
-  places.host = host.data();
+  places.host = host_name();
   if (const std::string temporary = variable("TMPDIR"); !temporary.empty()) places.temporary = temporary;
   places.user = geteuid();
   return places;
@@ -77,7 +73,8 @@ std::vector<std::string> environment_for_ranks() {
   std::vector<std::string> out;
   for (char** entry = environ; *entry; ++entry) {
     const std::string one = *entry;
-    if (!one.starts_with(text(run_id_variable, "=")) && !one.starts_with(text(progress_variable, "=")))
+    const auto names_it = [&](const char* name) { return one.starts_with(text(name, "=")); };
+    if (!names_it(run_id_variable) && !names_it(progress_variable) && !names_it(own_run_variable))
       out.push_back(one);
   }
   return out;

@@ -1,13 +1,13 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <chrono>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <utility>
 
+#include "lab/core/process.h"
 #include "lab/track/tracker.h"
 #include "track/event_record.h"
 #include "track/record_file.h"
@@ -21,10 +21,8 @@ double seconds_since_1970() {
 
 // A name that TensorBoard knows as an event file's, and that no file has yet.
 std::string fresh_event_file(const std::string& folder, double now) {
-  std::array<char, 256> host{};
-  if (gethostname(host.data(), host.size() - 1) != 0) host = {"localhost"};
   const std::string stem =
-      text(folder, "/events.out.tfevents.", static_cast<int64_t>(now), '.', host.data(), '.', getpid(), '.');
+      text(folder, "/events.out.tfevents.", static_cast<int64_t>(now), '.', host_name(), '.', getpid(), '.');
   int number = 0;
   for (std::error_code ignored; std::filesystem::exists(text(stem, number), ignored);) ++number;
   return text(stem, number);

@@ -139,6 +139,10 @@ class CheckpointFolder final : public CheckpointSink {
                       aside = plan_.folder + "/best.given-up.safetensors";
     std::error_code problem;
     if (!std::filesystem::exists(path, problem)) return;
+    for (const auto& entry : entries_)  // spares reading it
+      if (best_ && entry.step == best_->step &&
+          std::filesystem::equivalent(plan_.folder + "/" + entry.file, path, problem))
+        return;
     try {
       if (best_ && read_checkpoint(path).state.step == best_->step) return;
     } catch (const Error&) {  // damaged

@@ -58,8 +58,8 @@ at::Tensor LeafBuffers::gathered(Communicator& comm) const {
 
 void LeafBuffers::restore(const at::Tensor& gathered) {
   if (gathered.dim() != 2 || gathered.size(1) != width())
-    throw DataError(
-        "the checkpoint has other buffers than the model; go on with the model it was written with");
+    throw DataError("the checkpoint has buffers of ", gathered.dim() > 1 ? gathered.size(1) - 1 : 0,
+                    " values, the model has ", width() - 1, "; go on with the model it was written with");
   if (gathered.size(0) == all_) {
     sets_.copy_(gathered);
     return;
@@ -85,10 +85,10 @@ at::Tensor LeafBuffers::combined(const at::Tensor& all) const {
   return row;
 }
 
-void LeafBuffers::combine_into_module(Communicator& comm) {
+void LeafBuffers::combine_into_module(const at::Tensor& gathered) {
   if (width() == 1) return;
   const torch::NoGradGuard no_grad;
-  put_into_module(combined(gathered(comm)));
+  put_into_module(combined(gathered));
 }
 
 }  // namespace lab

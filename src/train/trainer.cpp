@@ -132,7 +132,7 @@ void Trainer::State::train_epoch() {
 
 // What the first validation and each epoch's measure. False: stopped on the way, nothing was measured.
 bool Trainer::State::evaluate(Values& values) {
-  buffers.combine_into_module(comm);
+  buffers.combine_into_module(buffers.gathered(comm));
   if (!context.validate) return true;
   tell(&Callback::validation_started, context.validate->size());
   OrderedSums sums(chunk_count(context.validate->size()), 1 + static_cast<int64_t>(plan.metrics.size()));
@@ -225,6 +225,7 @@ Trainer::Trainer(TrainPlan plan, TrainerOptions options, TrainerContext context)
                      " ranks: some have nothing to compute");
   state_ = std::make_unique<State>(std::move(plan), std::move(options), std::move(context));
   state_->restore();
+  state_->context.resume = nullptr;
 }
 
 Trainer::~Trainer() = default;

@@ -14,13 +14,15 @@ namespace lab {
 
 Snapshot Trainer::State::snapshot() {
   Snapshot snapshot;
+  const at::Tensor sets = buffers.gathered(comm);
+  buffers.combine_into_module(sets);
   snapshot.state = {epoch(), steps, epoch_finished, done.values, optimizer->name(), optimizer->steps()};
   snapshot.model = model_tensors(plan.model.module());
   for (const auto& [name, flat] : optimizer->flat_state())
     for (const auto& slot : parameters.slots())
       snapshot.rest.push_back(
           {text("lab.optimizer.", name, ".", slot.name), FlatParameters::view(flat, slot)});
-  snapshot.rest.push_back({"lab.buffers", buffers.gathered(comm)});
+  snapshot.rest.push_back({"lab.buffers", sets});
   if (within_epoch()) snapshot.rest.push_back({"lab.train_sums", train_sums.gathered(comm)});
   snapshot.state.stopped_by = done.stopped_by;
   for (const auto& callback : plan.callbacks)
@@ -31,7 +33,6 @@ Snapshot Trainer::State::snapshot() {
 void Trainer::State::save() {
   if (!options.enable_checkpointing) return;
   for (const auto& recorder : context.recorders) recorder->checkpoint_started();
-  buffers.combine_into_module(comm);
   const Snapshot now = snapshot();
   agree(comm, [&] { context.checkpoints.save(now); });
   saved_at = Clock::now();

@@ -14,9 +14,8 @@ Numerics numerics_of(const TrainerOptions& options, const TrainPlan& plan) {
   return {options.canonical(), options.virtual_ranks, least_samples_of(plan.model.module())};
 }
 
-// The parameters in flat storage, in the run's precision, as rank 0 made them.
-FlatParameters flatten(torch::nn::Module& module, DType dtype, Communicator& comm) {
-  module.to(scalar_type(dtype));
+// The parameters in flat storage, as rank 0 has them.
+FlatParameters flatten(torch::nn::Module& module, Communicator& comm) {
   broadcast_model(comm, module);
   return FlatParameters(module);
 }
@@ -29,7 +28,7 @@ Trainer::State::State(TrainPlan p, TrainerOptions o, TrainerContext c)
       context(std::move(c)),
       comm(context.comm),
       numerics(numerics_of(options, plan)),
-      parameters(flatten(plan.model.module(), options.dtype(), comm)),
+      parameters(flatten(plan.model.module(), comm)),
       optimizer(make_optimizer(plan.optimizer, parameters.values())),
       reducer(comm, parameters, {numerics, options.bucket_cap_mb}),
       buffers(plan.model.module(), leaves_of(numerics, comm.rank(), comm.size()),

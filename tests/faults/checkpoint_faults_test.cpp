@@ -4,7 +4,6 @@
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <gtest/gtest.h>
-#include <stdlib.h>
 #include <sys/wait.h>
 #include <torch/types.h>
 #include <unistd.h>
@@ -13,13 +12,13 @@
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
-#include <fstream>
 #include <iostream>
 #include <random>
 #include <set>
 
 #include "lab/core/error.h"
 #include "lab/train/checkpoint.h"
+#include "unit/temporary_folder.h"
 
 namespace {
 
@@ -89,12 +88,6 @@ namespace fs = std::filesystem;
 
 class CheckpointFaults : public testing::Test {
  protected:
-  CheckpointFaults() {
-    std::string pattern = (fs::temp_directory_path() / "faults-XXXXXX").string();
-    folder_ = mkdtemp(pattern.data());
-  }
-  ~CheckpointFaults() override { fs::remove_all(folder_); }
-
   // A run of 100 steps an epoch that has got so far; all tensors hold the step.
   static Snapshot snapshot(int64_t step) {
     Snapshot made;
@@ -162,7 +155,8 @@ class CheckpointFaults : public testing::Test {
     return code == 1;
   }
 
-  std::string folder_;
+  const test::TemporaryFolder temporary_;
+  const std::string folder_ = temporary_.path();
 };
 
 TEST_F(CheckpointFaults, ADeathAtAnyCallLeavesTheCheckpointBefore) {
@@ -231,41 +225,39 @@ TEST_F(CheckpointFaults, ARunThatGoesOnAfterAFailureSavesAgain) {
   EXPECT_EQ(sink->best()->step, 3);
 }
 
-std::string bytes_of(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(in), {}};
-}
-
-void write_bytes(const std::string& path, const std::string& bytes) {
-  unlink(path.c_str());  // last.safetensors is another name of it
-  std::ofstream(path, std::ios::binary) << bytes;
-}
-
-TEST_F(CheckpointFaults, EveryFlippedBitIsFoundAndTheOneBeforeTaken) {
-  save(1);
-  save(2);
-  const std::string path = folder_ + "/epoch=0-step=2.safetensors", whole = bytes_of(path);
-  std::mt19937_64 random(1);
-  for (int i = 0; i < 10'000; ++i) {
-    const size_t bit = random() % (whole.size() * 8);
-    std::string bytes = whole;
-    bytes[bit / 8] = static_cast<char>(bytes[bit / 8] ^ (1 << (bit % 8)));
-    write_bytes(path, bytes);
-    ASSERT_EQ(newest(), 1) << "bit " << bit;
+// Puts something damaged in the place of the second of two checkpoints: the first must be taken.
+class DamagedCheckpoint : public CheckpointFaults {
+ protected:
+  DamagedCheckpoint() {
+    save(1);
+    save(2);
+    whole_ = test::read_bytes(path_);
   }
-  write_bytes(path, whole);
-  EXPECT_EQ(newest(), 2);
+  int64_t newest_with(const std::string& bytes) {
+    unlink(path_.c_str());  // last.safetensors is another name of it
+    test::write_bytes(path_, bytes);
+    return newest();
+  }
+
+  const std::string path_ = folder_ + "/epoch=0-step=2.safetensors";
+  std::string whole_;
+  std::mt19937_64 random_{1};
+};
+
+TEST_F(DamagedCheckpoint, EveryFlippedBitIsFoundAndTheOneBeforeTaken) {
+  for (int i = 0; i < 10'000; ++i) {
+    const size_t bit = random_() % (whole_.size() * 8);
+    std::string bytes = whole_;
+    bytes[bit / 8] = static_cast<char>(bytes[bit / 8] ^ (1 << (bit % 8)));
+    ASSERT_EQ(newest_with(bytes), 1) << "bit " << bit;
+  }
+  EXPECT_EQ(newest_with(whole_), 2);
 }
 
-TEST_F(CheckpointFaults, EveryTruncationIsFoundAndTheOneBeforeTaken) {
-  save(1);
-  save(2);
-  const std::string path = folder_ + "/epoch=0-step=2.safetensors", whole = bytes_of(path);
-  std::mt19937_64 random(1);
+TEST_F(DamagedCheckpoint, EveryTruncationIsFoundAndTheOneBeforeTaken) {
   for (int i = 0; i < 1'000; ++i) {
-    const size_t length = i < 20 ? static_cast<size_t>(i) : random() % whole.size();
-    write_bytes(path, whole.substr(0, length));
-    ASSERT_EQ(newest(), 1) << length << " bytes";
+    const size_t length = i < 20 ? static_cast<size_t>(i) : random_() % whole_.size();
+    ASSERT_EQ(newest_with(whole_.substr(0, length)), 1) << length << " bytes";
   }
 }
 

@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "lab/train/best.h"
+
 namespace lab {
 
 struct RunNames {
@@ -26,11 +28,6 @@ bool is_version_of(const std::string& task_name, const RunNames& names);
 // What run.json holds, in its order. Texts that are no UTF-8 are mended, numbers that are not finite are
 // null.
 struct RunRecord {
-  struct Best {
-    std::string monitor;
-    double value = 0;
-    int64_t epoch = 0, step = 0;
-  };
   std::string status = "running";  // or "completed", "failed", "stopped", "interrupted"
   std::string launch_id;           // of lab_run
   std::string name, task_id, parent;

@@ -20,6 +20,9 @@ int cores_in_affinity_mask();
 // The bit mask itself, as text that is equal for processes that share the same cores.
 std::string affinity_mask();
 
+// This machine's name.
+std::string host_name();
+
 // The folder of the running program, and the path of a program beside it.
 std::string program_folder();
 

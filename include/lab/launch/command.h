@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "lab/core/run_variables.h"
 #include "lab/launch/request.h"
 
 namespace lab {
@@ -29,12 +30,6 @@ struct LaunchCommand {
   int ranks = 0;
   bool on_this_machine = false;  // all ranks run here
 };
-
-// The names of the variables that lab_run gives its ranks. The last one only where the --resume is lab_run's
-// own: then only a run that this lab_run began is meant.
-inline constexpr const char* run_id_variable = "LAB_RUN_ID";
-inline constexpr const char* progress_variable = "LAB_RUN_PROGRESS";
-inline constexpr const char* own_run_variable = "LAB_RUN_OWN";
 
 // `folder` is for the files that Open MPI makes. Throws UsageError when nothing says how many ranks,
 // Unavailable when there is no launcher.

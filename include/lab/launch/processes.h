@@ -36,7 +36,5 @@ int wait_until_gone(const std::string& run_id, std::chrono::milliseconds grace);
 
 // Every process id in /proc.
 std::vector<pid_t> all_processes();
-// A file of /proc/PID; "" when the process is gone or may not be looked into.
-std::string read_proc(pid_t pid, const char* name);
 
 }  // namespace lab

@@ -11,17 +11,12 @@
 #include <vector>
 
 #include "lab/core/log.h"
+#include "lab/train/best.h"
 #include "lab/train/callback.h"
 #include "lab/train/flat.h"
 #include "lab/train/safetensors.h"
 
 namespace lab {
-
-struct Best {
-  std::string monitor;
-  double value = 0;
-  int64_t epoch = 0, step = 0;
-};
 
 // What a run is between two steps, apart from its tensors. Nothing in it depends on the clock or the machine,
 // so that equal runs give equal files, however often they were interrupted.

@@ -19,8 +19,8 @@ class LeafBuffers {
   void store(int64_t leaf, int64_t samples);  // and back after it; samples it has just seen
 
   // Floating buffers: the mean of all leaves' sets, weighted by the samples each has seen, added in leaf
-  // order; integer ones: the largest. Into the module; the sets stay as they are. Every rank must call.
-  void combine_into_module(Communicator& comm);
+  // order; integer ones: the largest. Into the module; the sets stay as they are.
+  void combine_into_module(const at::Tensor& gathered);
 
   // Every leaf's set as doubles (leaves, samples seen + floats + integers), for checkpoints. Every rank must
   // call.

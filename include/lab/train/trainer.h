@@ -22,7 +22,8 @@ struct TrainerContext {
   std::shared_ptr<const Source> validate;  // null: no validation
   CheckpointSink& checkpoints;
   std::vector<std::shared_ptr<Callback>> recorders;  // this rank's own: records and progress, heartbeat
-  const SavedRun* resume = nullptr;                  // on rank 0: what to go on from; null: from the start
+  // On rank 0: what to go on from, used by the constructor alone; null: from the start.
+  const SavedRun* resume = nullptr;
   // The signal that asks this rank for a stop, 0 for none; looked at in every step and chunk.
   std::function<int()> stop_signal = [] { return 0; };
 };

@@ -56,6 +56,9 @@ TEST(CommandLine, ResumeTakesAPathOnlyBehindAnEqualsSign) {
   EXPECT_EQ(bare.resume_path, "");
   EXPECT_EQ(bare.config, "a.toml");
   EXPECT_EQ(parse(Program::train, {"a.toml", "--resume=b,c"}).resume_path, "b,c");
+  EXPECT_NE(refusal(Program::infer, {"a.toml", "--resume"}).find("unknown option --resume"),
+            std::string::npos);
+  EXPECT_EQ(help_text(Program::infer).find("--resume"), std::string::npos);
 }
 
 TEST(CommandLine, WrongWordsAreRefusedByName) {

@@ -1,12 +1,13 @@
 #include "lab/app/progress.h"
 
 #include <gtest/gtest.h>
-#include <stdlib.h>
 
 #include <cmath>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
+
+#include "unit/temporary_folder.h"
 
 namespace lab {
 namespace {
@@ -16,13 +17,7 @@ namespace fs = std::filesystem;
 // What a Progress says in the log, without the times.
 class ProgressTest : public testing::Test {
  protected:
-  ProgressTest() {
-    std::string pattern = (fs::temp_directory_path() / "progress-XXXXXX").string();
-    folder_ = mkdtemp(pattern.data());
-    log_.also_to(folder_ + "/log.txt");
-  }
-  ~ProgressTest() override { fs::remove_all(folder_); }
-
+  ProgressTest() { log_.also_to(folder_ + "/log.txt"); }
   Progress progress(int64_t max_epochs) {
     return {log_, true, max_epochs, [] { return 0.0; }};
   }
@@ -34,7 +29,8 @@ class ProgressTest : public testing::Test {
     return out;
   }
 
-  std::string folder_;
+  const test::TemporaryFolder temporary_;
+  const std::string folder_ = temporary_.path();
   Log log_;
 };
 

@@ -1,13 +1,13 @@
 #include "app/resume.h"
 
 #include <gtest/gtest.h>
-#include <stdlib.h>
 
 #include <filesystem>
 #include <fstream>
 
 #include "app/run_lock.h"
 #include "lab/core/error.h"
+#include "unit/temporary_folder.h"
 
 namespace lab {
 namespace {
@@ -16,12 +16,6 @@ namespace fs = std::filesystem;
 
 class ResumeTest : public testing::Test {
  protected:
-  ResumeTest() {
-    std::string pattern = (fs::temp_directory_path() / "resume-XXXXXX").string();
-    root_ = mkdtemp(pattern.data());
-  }
-  ~ResumeTest() override { fs::remove_all(root_); }
-
   RunFolder run(const std::string& status, const std::string& started, const Launch& launch = {},
                 const std::string& name = "mnist-toy_offline") {
     RunFolder folder = RunFolder::create(root_, name);
@@ -44,7 +38,8 @@ class ResumeTest : public testing::Test {
     return target ? target->folder.name() : "";
   }
 
-  std::string root_;
+  const test::TemporaryFolder temporary_;
+  const std::string root_ = temporary_.path();
 };
 
 TEST_F(ResumeTest, TheNewestUnfinishedRunOfThisConfig) {

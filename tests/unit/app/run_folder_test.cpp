@@ -1,7 +1,6 @@
 #include "lab/app/run_folder.h"
 
 #include <gtest/gtest.h>
-#include <stdlib.h>
 
 #include <cmath>
 #include <filesystem>
@@ -11,6 +10,7 @@
 #include <thread>
 
 #include "lab/core/error.h"
+#include "unit/temporary_folder.h"
 
 namespace lab {
 namespace {
@@ -19,12 +19,6 @@ namespace fs = std::filesystem;
 
 class RunFolderTest : public testing::Test {
  protected:
-  RunFolderTest() {
-    std::string pattern = (fs::temp_directory_path() / "run_folder-XXXXXX").string();
-    folder_ = mkdtemp(pattern.data());
-  }
-  ~RunFolderTest() override { fs::remove_all(folder_); }
-
   // What the call throws as an Error: "CODE message", or "" when it throws none.
   template <class Call>
   static std::string error_of(Call call) {
@@ -36,7 +30,8 @@ class RunFolderTest : public testing::Test {
     return "";
   }
 
-  std::string folder_;
+  const test::TemporaryFolder temporary_;
+  const std::string folder_ = temporary_.path();
 };
 
 TEST(TaskName, IsMadeOfExperimentStemAndVersion) {

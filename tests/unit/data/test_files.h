@@ -1,6 +1,5 @@
 #pragma once
-// Files for the tests of the data layer: a folder that goes away, and HDF5 files written with the library
-// itself.
+// HDF5 files for the tests of the data layer, written with the library itself.
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -16,33 +15,9 @@
 #include <vector>
 
 #include "lab/core/error.h"
+#include "unit/temporary_folder.h"
 
 namespace lab::test {
-
-class TemporaryFolder {
- public:
-  TemporaryFolder() {
-    std::string name = (std::filesystem::temp_directory_path() / "lab-data-XXXXXX").string();
-    if (mkdtemp(name.data()) == nullptr) throw std::runtime_error("mkdtemp " + name);
-    path_ = name;
-  }
-  ~TemporaryFolder() { std::filesystem::remove_all(path_); }
-  TemporaryFolder(const TemporaryFolder&) = delete;
-  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
-  std::string operator/(const std::string& name) const { return (path_ / name).string(); }
-
- private:
-  std::filesystem::path path_;
-};
-
-inline std::string read_bytes(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(in), {}};
-}
-
-inline void write_bytes(const std::string& path, const std::string& bytes) {
-  std::ofstream(path, std::ios::binary) << bytes;
-}
 
 // `count` different values: 0, 7, 14, ... modulo what T holds.
 template <class T>

@@ -44,7 +44,7 @@ TEST(LaunchCommand, OnAWorkstationMpirunKeepsItsFilesInTheJobsFolder) {
   const auto command = lab::launch_command(asked(4), workstation(4), "/p/x", "/d");
   EXPECT_THAT(command.words, ElementsAre("/m", "-np", "4", "--mca", "orte_tmpdir_base", "/d", "--mca",
                                          "btl_vader_backing_directory", "/d", "-x", "LAB_RUN_ID", "-x",
-                                         "LAB_RUN_PROGRESS", "/p/x", "a.toml"));
+                                         "LAB_RUN_PROGRESS", "-x", "LAB_RUN_OWN", "/p/x", "a.toml"));
   EXPECT_THAT(command.environment, IsEmpty());
   EXPECT_TRUE(command.on_this_machine);
 }

@@ -2,7 +2,6 @@
 
 #include <gtest/gtest.h>
 #include <signal.h>
-#include <stdlib.h>
 #include <sys/resource.h>
 
 #include <bit>
@@ -14,6 +13,7 @@
 #include <limits>
 
 #include "lab/core/error.h"
+#include "unit/temporary_folder.h"
 
 namespace lab {
 namespace {
@@ -22,18 +22,9 @@ namespace fs = std::filesystem;
 
 class TrackerTest : public testing::Test {
  protected:
-  TrackerTest() {
-    std::string pattern = (fs::temp_directory_path() / "track-XXXXXX").string();
-    folder_ = mkdtemp(pattern.data());
-  }
-  ~TrackerTest() override { fs::remove_all(folder_); }
-
   std::string file(const std::string& name) const { return folder_ + "/" + name; }
 
-  static std::string content(const std::string& path) {
-    std::ifstream in(path, std::ios::binary);
-    return {std::istreambuf_iterator<char>(in), {}};
-  }
+  static std::string content(const std::string& path) { return test::read_bytes(path); }
 
   std::vector<std::string> event_files() const {
     std::vector<std::string> out;
@@ -43,7 +34,8 @@ class TrackerTest : public testing::Test {
     return out;
   }
 
-  std::string folder_;
+  const test::TemporaryFolder temporary_;
+  const std::string folder_ = temporary_.path();
 };
 
 // Lowers the size that files of this process may grow to: the nearest thing to a disk that fills up.

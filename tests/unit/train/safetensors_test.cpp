@@ -2,7 +2,6 @@
 
 #include <gtest/gtest.h>
 #include <signal.h>
-#include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 
@@ -14,6 +13,7 @@
 #include <random>
 
 #include "lab/core/error.h"
+#include "unit/temporary_folder.h"
 
 namespace lab {
 namespace {
@@ -27,22 +27,14 @@ constexpr auto all_types = {DType::u8,  DType::i8,  DType::u16,    DType::i16, D
 class SafetensorsTest : public testing::Test {
  protected:
   SafetensorsTest() : floats_(6), bytes_(7) {
-    std::string pattern = (fs::temp_directory_path() / "safetensors-XXXXXX").string();
-    folder_ = mkdtemp(pattern.data());
-    path_ = folder_ + "/a.safetensors";
     std::iota(floats_.begin(), floats_.end(), 0.5f);
     std::iota(bytes_.begin(), bytes_.end(), uint8_t{250});
   }
-  ~SafetensorsTest() override { fs::remove_all(folder_); }
-
   std::vector<TensorView> tensors() const {
     return {{"mask", DType::u8, {7}, bytes_.data()}, {"weight", DType::f32, {2, 3}, floats_.data()}};
   }
 
-  std::string content() const {
-    std::ifstream in(path_, std::ios::binary);
-    return {std::istreambuf_iterator<char>(in), {}};
-  }
+  std::string content() const { return test::read_bytes(path_); }
   void put(const std::string& bytes) const {
     fs::remove(path_);  // file systems bring a file that is cut and written again to the disk: slow
     std::ofstream(path_, std::ios::binary | std::ios::trunc).write(bytes.data(), std::ssize(bytes));
@@ -66,7 +58,8 @@ class SafetensorsTest : public testing::Test {
     }
   }
 
-  std::string folder_, path_;
+  const test::TemporaryFolder temporary_;
+  const std::string folder_ = temporary_.path(), path_ = folder_ + "/a.safetensors";
   std::vector<float> floats_;
   std::vector<uint8_t> bytes_;
 };

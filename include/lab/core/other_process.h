@@ -1,8 +1,9 @@
 #pragma once
-// What can be known about another process of this machine that is not our child.
+// What /proc tells of a process that is not our child.
 
 #include <cstdint>
 #include <optional>
+#include <string>
 
 namespace lab {
 
@@ -11,6 +12,10 @@ struct ProcessStat {
   int64_t born = 0;     // its start time, in ticks since the machine started
   int wait_status = 0;  // as waitpid gives it, for a zombie
 };
+
+// A file of /proc/PID; "" when the process is gone or may not be looked into.
+std::string read_proc(int pid, const char* name);
+
 // Nothing where there is no such process, or none that may be seen.
 std::optional<ProcessStat> process_stat(int pid);
 
