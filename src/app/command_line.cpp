@@ -180,6 +180,14 @@ CommandLine parse_command_line(Program program, int argc, char** argv) {
   return line;
 }
 
-std::string help_text(Program program) { return options_of(program).help(); }
+std::string help_text(Program program) {
+  std::string help = options_of(program).help();
+  const std::string of_cxxopts = " [=PATH(=)]    ";  // how it shows a value that may be left out
+  if (const size_t at = help.find(of_cxxopts); at != std::string::npos)
+    help.replace(at, of_cxxopts.size(), "[=PATH]        ");
+  if (program == Program::infer)
+    help += "\nARG: what the experiment predicts with; start it without any to be told which it wants.\n";
+  return help;
+}
 
 }  // namespace lab

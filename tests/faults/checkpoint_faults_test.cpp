@@ -18,6 +18,7 @@
 
 #include "lab/core/error.h"
 #include "lab/train/checkpoint.h"
+#include "train/checkpoint_index.h"
 #include "unit/temporary_folder.h"
 
 namespace {
@@ -277,10 +278,26 @@ TEST_F(CheckpointFaults, TheNewestAreKeptAndListed) {
   EXPECT_EQ(read_checkpoint(folder_ + "/last.safetensors").state.step, 500);
   fs::remove(folder_ + "/index.json");  // the files tell as well
   EXPECT_EQ(newest(), 500);
-  // A run that goes on from an older one gives up the course after it.
-  const SavedRun older = read_checkpoint(folder_ + "/epoch=2-step=300.safetensors");
-  checkpoint_folder(made, &older, Log::silent());
-  EXPECT_EQ(newest(), 300);
+}
+
+TEST_F(CheckpointFaults, ARunThatGoesOnFromAnOlderOneGivesUpTheCourseAfterIt) {
+  CheckpointPlan made{folder_, "loss/validate"};  // falls, so that the newest is the best
+  made.keep = 3;
+  {
+    const auto sink = checkpoint_folder(made, nullptr, Log::silent());
+    for (const int64_t step : {100, 200, 300}) sink->save(snapshot(step));
+  }
+  const SavedRun older = read_checkpoint(folder_ + "/epoch=0-step=100.safetensors");
+  checkpoint_folder(made, &older, Log::silent());  // and dies before it saves anything
+  EXPECT_EQ(newest(), 100);
+  EXPECT_EQ(checkpoints_in(folder_).size(), 1U) << "nothing of that course to fall back to";
+  EXPECT_EQ(read_checkpoint(folder_ + "/last.safetensors").state.step, 100);
+  EXPECT_FALSE(fs::exists(folder_ + "/best.safetensors"));
+  EXPECT_EQ(read_checkpoint(folder_ + "/best.given-up.safetensors").state.step, 300);
+  fs::remove(folder_ + "/best.given-up.safetensors");
+  save(150);
+  EXPECT_EQ(newest(), 150);
+  EXPECT_EQ(read_checkpoint(folder_ + "/best.safetensors").state.step, 150);
 }
 
 }  // namespace

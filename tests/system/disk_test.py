@@ -81,6 +81,30 @@ def a_disk_that_fills_up_while_training(root):
             print(f"a disk that fills up while training, {policy}: {code}, it can go on", flush=True)
 
 
+def a_stop_that_cannot_be_saved(root):
+    """The run goes on without checkpoints, as it was told, until it is stopped: nobody may take that for saved."""
+    with tmpfs(root / "stopped", "16m") as disk:
+        filler = disk / "filler"
+        assert train(disk, {"trainer.init.max_steps": 2}).returncode == 0
+        (folder,) = disk.glob("mnist*")
+        before = sha256(folder / "checkpoints/last.safetensors")
+        filler.write_bytes(b"x" * (shutil.disk_usage(disk).free - (folder / "checkpoints/last.safetensors").stat().st_size // 2))
+        values = {**SMALL, "trainer.init.max_steps": 100_000, "trainer.init.on_checkpoint_error": "continue", "trainer.init.default_root_dir": disk}
+        command = ["mpirun", "--oversubscribe", "-np", "2", BUILD / "lab_train", CONFIG, "-o", *settings(values), f"--resume={folder}"]
+        process = subprocess.Popen(list(map(str, command)), env=ENVIRONMENT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for line in process.stderr:
+            if "No space left" in line:
+                break
+        subprocess.run(["pkill", "-USR1", "-P", str(process.pid), "lab_train"], check=True)
+        _, said = process.communicate(timeout=120)
+        assert process.returncode == 143 and "it could not be saved" in said, (process.returncode, said)
+        assert json.loads((folder / "run.json").read_text())["exit_code"] == 143
+        assert sha256(folder / "checkpoints/last.safetensors") == before and not unfinished(folder)
+        filler.unlink()
+        usable(folder)
+        print("a stop that cannot be saved: 143, and it says so", flush=True)
+
+
 def a_read_only_disk(root):
     with tmpfs(root / "ro", "16m") as disk:
         assert train(disk).returncode == 0
@@ -110,7 +134,7 @@ def a_folder_that_one_rank_does_not_see(root):
 
 def main():
     with tempfile.TemporaryDirectory() as name:
-        for case in (a_disk_that_fills_up, a_disk_that_fills_up_while_training, a_read_only_disk, a_folder_that_one_rank_does_not_see):
+        for case in (a_disk_that_fills_up, a_disk_that_fills_up_while_training, a_stop_that_cannot_be_saved, a_read_only_disk, a_folder_that_one_rank_does_not_see):
             case(pathlib.Path(name))
 
 

@@ -38,8 +38,7 @@ def start(ranks, config, root, values, resume=None, by=None):
 
 def ranks_of(process):
     """The pids of the ranks that this mpirun has started."""
-    done = subprocess.run(["pgrep", "-P", str(process.pid), "lab_train"], capture_output=True, text=True)
-    return [int(pid) for pid in done.stdout.split()]
+    return children(process.pid, "lab_train")
 
 
 def the_run(root):
@@ -87,6 +86,36 @@ def broken(config, root, values, ranks, kills, seconds):
         assert "error: " not in said or "ended" in said, said
 
 
+def children(pid, name):
+    done = subprocess.run(["pgrep", "-P", str(pid), "-x", name], capture_output=True, text=True)
+    return [int(child) for child in done.stdout.split()]
+
+
+def newest_step(root):
+    """What the newest checkpoint is of; -1 before there is one."""
+    names = [path.name for path in pathlib.Path(root).glob("*/checkpoints/epoch=*.safetensors")]
+    return max((int(name.split("step=")[1].split(".")[0]) for name in names), default=-1)
+
+
+def broken_under_lab_run(config, root, values, ranks, kills, seconds):
+    """The same, with lab_run to start the ranks again: it alone is started, once."""
+    process = start(random.choice(ranks), config, root, values, by=[BUILD / "lab_run"])
+    killed, reached = 0, -1
+    while killed < kills and process.poll() is None:
+        if newest_step(root) <= reached:  # three deaths without progress would be given up
+            time.sleep(0.02)
+            continue
+        time.sleep(random.uniform(0.05, seconds))
+        reached = newest_step(root)
+        for mpirun in children(process.pid, "mpirun")[:1]:
+            os.kill(random.choice([*children(mpirun, "lab_train"), mpirun]), signal.SIGKILL)
+            killed += 1
+    _, said = process.communicate(timeout=300)
+    wait_until_gone(root)
+    assert process.returncode == 0, (process.returncode, said)
+    return the_run(root), killed
+
+
 def wait_until_gone(root):
     for _ in range(100):
         if subprocess.run(["pgrep", "-f", f"lab_train.*{root}"], capture_output=True).returncode != 0:
@@ -95,25 +124,27 @@ def wait_until_gone(root):
 
 
 def kills_leave_no_trace(runs):
-    for name, (config, values, ranks) in CASES.items():
+    for case, (name, (config, values, ranks)) in enumerate(CASES.items()):
         with tempfile.TemporaryDirectory() as folder:
             folder = pathlib.Path(folder)
             began = time.monotonic()
             whole = start(ranks[0], config, folder / "whole", values)
             _, said = whole.communicate(timeout=300)
             assert whole.returncode == 0, said
-            seconds = max(0.5, (time.monotonic() - began) / 3)
+            seconds = max(0.3, (time.monotonic() - began) / 6)
             expected = finished(the_run(folder / "whole"))
-            total = 0
+            total, by_lab_run = 0, 0
             for number in range(runs):
                 (folder / str(number)).mkdir()
-                resumed, killed = broken(config, folder / str(number), values, ranks, 3, seconds)
+                breaks = (broken, broken_under_lab_run)[(number + case) % 2]
+                by_lab_run += breaks is broken_under_lab_run
+                resumed, killed = breaks(config, folder / str(number), values, ranks, 3, seconds)
                 found = finished(resumed)
                 assert found[1][0] == expected[1][0], f"{name}: metrics.csv differs: {difference(found[1][0], expected[1][0])}"
                 assert found[1][1] == expected[1][1], f"{name}: event file differs: {difference(found[1][1], expected[1][1])}"
                 assert found[0] == expected[0], f"{name}: other weights in {resumed}"
                 total += killed
-            print(f"{name}: {runs} runs killed {total} times, each ends as the unbroken one: {expected[0][:16]}, {len(expected[1][1])} points", flush=True)
+            print(f"{name}: {runs} runs ({by_lab_run} under lab_run) killed {total} times, each ends as the unbroken one: {expected[0][:16]}, {len(expected[1][1])} points", flush=True)
 
 
 def difference(found, expected):
@@ -210,6 +241,16 @@ def a_config_that_changed(root):
     print("a changed config: refused with its differences, taken when asked for", flush=True)
 
 
+def another_end_of_a_cosine(root):
+    """The rates of all steps depend on it."""
+    words = ["-o", *settings({**COMMON, "config.schedule": "cosine", "trainer.init.default_root_dir": root})]
+    done = run(2, "lab_train", "configs/mnist.toml", *words, "--set", "trainer.init.max_steps=4")
+    assert done.returncode == 0, done.stderr
+    done = run(2, "lab_train", "configs/mnist.toml", *words, "--set", "trainer.init.max_steps=6", f"--resume={the_run(root)}")
+    assert done.returncode == 78 and "trainer.init.max_steps: 6, was 4" in done.stderr, done.stderr
+    print("another end under a cosine schedule: refused", flush=True)
+
+
 def damaged_checkpoints(root):
     config = "configs/mnist.toml"
     words = ["-o", *settings({**COMMON, "trainer.init.default_root_dir": root})]
@@ -282,7 +323,7 @@ def starts_without_progress(root):
 
 def main():
     runs = int(sys.argv[sys.argv.index("--runs") + 1]) if "--runs" in sys.argv else 1
-    for part in (a_config_that_changed, damaged_checkpoints, a_second_writer, starts_without_progress, ordinary_numerics_on_other_ranks):
+    for part in (a_config_that_changed, another_end_of_a_cosine, damaged_checkpoints, a_second_writer, starts_without_progress, ordinary_numerics_on_other_ranks):
         with tempfile.TemporaryDirectory() as root:
             part(root)
     a_second_signal_ends_at_once(min(runs, 10))

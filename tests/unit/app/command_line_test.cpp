@@ -59,6 +59,7 @@ TEST(CommandLine, ResumeTakesAPathOnlyBehindAnEqualsSign) {
   EXPECT_NE(refusal(Program::infer, {"a.toml", "--resume"}).find("unknown option --resume"),
             std::string::npos);
   EXPECT_EQ(help_text(Program::infer).find("--resume"), std::string::npos);
+  EXPECT_NE(help_text(Program::train).find("--resume[=PATH]  "), std::string::npos);
 }
 
 TEST(CommandLine, WrongWordsAreRefusedByName) {

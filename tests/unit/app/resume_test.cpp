@@ -1,6 +1,7 @@
 #include "app/resume.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
@@ -131,6 +132,39 @@ TEST_F(ResumeTest, APathIsAFolderOrACheckpoint) {
   EXPECT_EQ(found({}, checkpoint), folder.name());
   EXPECT_THROW(found({}, root_ + "/none"), InputNotFound);
   EXPECT_THROW(found({}, root_), InputNotFound);
+}
+
+// A job that Slurm starts again has the words of its first start, and goes on from where it was.
+TEST_F(ResumeTest, APathIsForAJobsFirstStart) {
+  Launch first, again, other_job;
+  first.slurm = {{"SLURM_JOB_ID", "7"}, {"SLURM_RESTART_COUNT", "0"}};
+  again.slurm = {{"SLURM_JOB_ID", "7"}, {"SLURM_RESTART_COUNT", "1"}};
+  other_job.slurm = {{"SLURM_JOB_ID", "8"}, {"SLURM_RESTART_COUNT", "1"}};
+  const RunFolder folder = run("stopped", "2026-01-01T00:00:00Z", first);
+  const std::string checkpoint = fs::canonical(folder.checkpoints()).string() + "/epoch=0-step=2.safetensors";
+  std::ofstream(checkpoint) << "x";
+  CommandLine line;
+  line.resume = true;
+  line.resume_path = checkpoint;
+  const auto target = [&](const Launch& launch) {
+    return find_run(line, launch, {"mnist", "toy", false}, root_)->checkpoint;
+  };
+  EXPECT_EQ(target(first), checkpoint);
+  EXPECT_EQ(target(again), "") << "the newest";
+  EXPECT_EQ(target(other_job), checkpoint);
+}
+
+TEST_F(ResumeTest, FoldersOfOthersAreNotInTheWay) {
+  const std::string ours = run("stopped", "2026-01-01T00:00:00Z").name();
+  const RunFolder closed = run("stopped", "2026-01-02T00:00:00Z");
+  fs::permissions(root_, fs::perms(0755));
+  fs::permissions(closed.path(), fs::perms::none);
+  const uid_t us = geteuid();
+  ASSERT_EQ(seteuid(us == 0 ? 65534 : us), 0);  // root's rights would open it
+  const std::string seen = found();
+  ASSERT_EQ(seteuid(us), 0);
+  EXPECT_EQ(seen, ours);
+  fs::permissions(closed.path(), fs::perms::owner_all);
 }
 
 TEST_F(ResumeTest, ConfigChangesAreToldByWhatTheyMean) {

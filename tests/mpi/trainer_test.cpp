@@ -1,0 +1,194 @@
+#include "lab/train/trainer.h"
+
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <torch/nn.h>
+
+#include <cstring>
+#include <filesystem>
+
+#include "group.h"
+#include "lab/comm/agreement.h"
+#include "lab/core/random.h"
+#include "unit/temporary_folder.h"
+
+namespace lab {
+namespace {
+
+constexpr int64_t samples = 60, features = 6, epoch_steps = 4;  // of 16, the last of 12
+
+// Numbers in a plain file: six floats and a class for each sample.
+std::shared_ptr<const Source> numbers(const test::TemporaryFolder& folder) {
+  std::string bytes(samples * (features * sizeof(float) + sizeof(int64_t)), '\0');
+  char* at = bytes.data();
+  Rng rng(5, Purpose::user, 0);
+  std::vector<int64_t> labels;
+  for (int64_t i = 0; i < samples; ++i) {
+    float sum = 0;
+    for (int64_t j = 0; j < features; ++j, at += sizeof(float)) {
+      const auto value = static_cast<float>(rng.uniform() - 0.5);
+      std::memcpy(at, &value, sizeof value);
+      sum += value;
+    }
+    labels.push_back(sum > 0.5F ? 2 : sum > 0 ? 1 : 0);
+  }
+  std::memcpy(at, labels.data(), labels.size() * sizeof(int64_t));
+  const std::string path = folder / "numbers";
+  test::write_bytes(path, bytes);
+  FileLayout layout{path, bytes.size(), {}};
+  layout.fields.push_back({.name = "x", .type = DType::f32, .shape = {samples, features}});
+  layout.fields.push_back({.name = "labels",
+                           .type = DType::i64,
+                           .shape = {samples},
+                           .offset = samples * features * sizeof(float)});
+  return std::make_shared<const Source>(Dataset(path, {"x", "labels"}), layout);
+}
+
+// Counts epochs in steps of its own, and stops the run at a count.
+class Counting final : public Callback {
+ public:
+  Counting(int64_t by, int64_t last) : by_(by), last_(last) {}
+  std::string name() const override { return "counting"; }
+  Signal epoch_finished(const EpochReport&) override {
+    count_ += by_;
+    return {count_ >= last_, text("counted to ", count_)};
+  }
+  std::string state() const override { return std::to_string(count_); }
+  void restore(const std::string& state) override { count_ = std::stoll(state); }
+
+ private:
+  int64_t by_, last_, count_ = 0;
+};
+
+TrainPlan plan() {
+  torch::manual_seed(3);
+  torch::nn::Sequential net(torch::nn::Linear(features, 8), torch::nn::BatchNorm1d(8), torch::nn::ReLU(),
+                            torch::nn::Dropout(0.3), torch::nn::Linear(8, 3));
+  return {.model = {net, "x"},
+          .loss = cross_entropy(),
+          .optimizer = AdamW{.lr = 0.05},
+          .schedule = warmup_cosine(),
+          .train = {.shuffle = true},
+          .batch_size = 16,
+          .metrics = {accuracy()},
+          .monitor = "loss/validate",
+          .callbacks = {std::make_shared<Counting>(1, 1000), std::make_shared<Counting>(10, 1000)}};
+}
+
+class TrainerTest : public testing::TestWithParam<const char*> {
+ protected:
+  TrainerTest() {
+    options_.max_epochs = 3;
+    options_.numerics = GetParam();
+    options_.checkpoint_every_n_steps = 1;
+    options_.checkpoint_keep = 1000;
+  }
+
+  // Into `folder` on rank 0. `from`: the checkpoint there to go on from.
+  FitResult fit(
+      const std::string& folder, const std::string& from = "", TrainPlan what = plan(),
+      std::function<int()> stop_signal = [] { return 0; }) {
+    std::optional<SavedRun> saved;
+    std::unique_ptr<CheckpointSink> sink = no_checkpoints();
+    if (comm_.rank() == 0) {
+      if (!from.empty()) saved = read_checkpoint(folder + "/" + from);
+      CheckpointPlan checkpoints{folder, what.monitor, what.monitor_mode, options_.checkpoint_keep};
+      sink = checkpoint_folder(checkpoints, saved ? &*saved : nullptr, Log::silent());
+    }
+    Trainer trainer(
+        std::move(what), options_,
+        {comm_, Log::silent(), source_, source_, *sink, {}, saved ? &*saved : nullptr, stop_signal});
+    return trainer.fit();
+  }
+
+  std::string last(const std::string& folder) const {
+    return comm_.rank() == 0 ? test::read_bytes(folder + "/last.safetensors") : "";
+  }
+  std::string folder(const std::string& name) const {
+    std::filesystem::create_directories(temporary_ / name);
+    return temporary_ / name;
+  }
+
+  Communicator& comm_ = test_group();
+  const test::TemporaryFolder temporary_;
+  const std::shared_ptr<const Source> source_ = numbers(temporary_);
+  TrainerOptions options_;
+};
+
+TEST_P(TrainerTest, GoesOnFromAnyStepBitForBit) {
+  const std::string whole = folder("whole");
+  EXPECT_EQ(fit(whole).steps, 3 * epoch_steps);
+  std::vector<std::string> checkpoints;
+  for (int64_t step = 1; step < 3 * epoch_steps; ++step)
+    checkpoints.push_back(text("epoch=", (step - 1) / epoch_steps, "-step=", step, ".safetensors"));
+  for (const std::string& checkpoint : checkpoints) {
+    const std::string part = folder(checkpoint + ".d");
+    if (comm_.rank() == 0) std::filesystem::copy(whole + "/" + checkpoint, part);
+    const FitResult result = fit(part, checkpoint);
+    EXPECT_EQ(result.steps, 3 * epoch_steps) << checkpoint;
+    EXPECT_TRUE(last(part) == last(whole)) << checkpoint;
+  }
+}
+
+TEST_P(TrainerTest, AStopThatOneRankIsAskedForSavesAllAtTheSameStep) {
+  const std::string whole = folder("whole"), part = folder("part");
+  fit(whole);
+  int asked = 0;  // after the first validation: once in each step
+  const auto on_the_last_rank = [&]() -> int {
+    return comm_.rank() == comm_.size() - 1 && ++asked > 8 ? SIGINT : 0;
+  };
+  const FitResult stopped = fit(part, "", plan(), on_the_last_rank);
+  EXPECT_EQ(stopped.signal, SIGINT);
+  EXPECT_TRUE(stopped.saved);
+  EXPECT_GT(stopped.steps, 0);
+  EXPECT_LT(stopped.steps, 3 * epoch_steps);
+  require_equal(comm_, "steps", static_cast<uint64_t>(stopped.steps));
+  const FitResult result = fit(part, "last.safetensors");
+  EXPECT_EQ(result.signal, 0);
+  EXPECT_TRUE(last(part) == last(whole));
+}
+
+TEST_P(TrainerTest, ARunThatACallbackHasStoppedStaysStopped) {
+  const std::string path = folder("run");
+  TrainPlan stops = plan();
+  stops.callbacks = {std::make_shared<Counting>(1, 2)};
+  const FitResult first = fit(path, "", stops);
+  EXPECT_EQ(first.stopped_by, "counted to 2");
+  EXPECT_EQ(first.epochs, 2);
+  stops = plan();
+  stops.callbacks = {std::make_shared<Counting>(1, 2)};
+  const FitResult again = fit(path, "last.safetensors", stops);
+  EXPECT_EQ(again.steps, first.steps);
+  EXPECT_EQ(again.stopped_by, first.stopped_by);
+  EXPECT_EQ(again.values, first.values);
+}
+
+TEST_P(TrainerTest, ACheckpointOfAnotherPlanIsRefusedOnAllRanks) {
+  const std::string path = folder("run");
+  fit(path);
+  const std::string middle = "epoch=1-step=6.safetensors";
+  const auto refused = [&](TrainPlan other, const std::string& words) {
+    std::string said;
+    try {
+      fit(path, middle, std::move(other));
+    } catch (const AgreedError& e) {
+      said = e.what();
+    }
+    EXPECT_NE(said.find(words), std::string::npos) << said;
+  };
+  TrainPlan other = plan();
+  other.metrics.clear();
+  refused(other, "the sums of 1 metrics, this run has 0");
+  other = plan();
+  other.optimizer = SGD{};
+  refused(other, "a run with AdamW, this one has SGD");
+  other = plan();
+  other.model = {torch::nn::Sequential(torch::nn::Linear(features, 3)), "x"};
+  refused(other, "another model");
+}
+
+INSTANTIATE_TEST_SUITE_P(Numerics, TrainerTest, testing::Values("ordinary", "canonical"),
+                         [](const auto& numerics) { return std::string(numerics.param); });
+
+}  // namespace
+}  // namespace lab
