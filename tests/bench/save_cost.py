@@ -18,6 +18,7 @@ import torch
 
 def torch_save(folder, parameters, sync):
     folder.mkdir()
+    os.sync()  # what others have left to write is not this one's
     state = {name: torch.rand(parameters) for name in ("weight", "exp_avg", "exp_avg_sq")}
     seconds = []
     for i in range(4):
@@ -32,7 +33,9 @@ def torch_save(folder, parameters, sync):
 
 
 def lab_save(bench, folder, parameters):
-    done = subprocess.run([bench, folder, str(parameters), "40", "0.05"], capture_output=True, text=True, check=True)
+    folder.mkdir()
+    os.sync()
+    done = subprocess.run([bench, folder, str(parameters), "40", "0.1"], capture_output=True, text=True, check=True)
     return map(float, done.stdout.split())
 
 
@@ -55,9 +58,7 @@ def main():
             plain = torch_save(folder / "plain", arguments.parameters, False)
             synced = torch_save(folder / "synced", arguments.parameters, True)
             again = torch_save(folder / "again", arguments.parameters, False)
-            own = folder / "lab"
-            own.mkdir()
-            in_step, in_loop = lab_save(arguments.build / "save_bench", own, arguments.parameters)
+            in_step, in_loop = lab_save(arguments.build / "save_bench", folder / "lab", arguments.parameters)
             kept.append((in_step / plain, in_step / synced))
             longer.append((in_loop / plain, in_loop / synced))
             control.append(again / plain)
