@@ -63,17 +63,21 @@ std::optional<ResumeTarget> find_run(const CommandLine& line, const Launch& laun
   if (!launch.launch_id.empty())
     if (auto own = newest([&](const Candidate& run) { return run.record.launch_id == launch.launch_id; }))
       return own;
+  const auto restarts = launch.slurm.find("SLURM_RESTART_COUNT");
+  const bool queued_again = restarts != launch.slurm.end() && restarts->second != "0";
   if (!line.resume_path.empty()) {
     const ResumeTarget named = named_run(line.resume_path);
-    const auto restarts = launch.slurm.find("SLURM_RESTART_COUNT");
-    const bool queued_again = restarts != launch.slurm.end() && restarts->second != "0" &&
-                              same_job(named.folder.read_run_json(), launch);
-    return queued_again ? ResumeTarget{named.folder, ""} : named;  // PATH was for the job's first start
+    const bool go_on = queued_again && same_job(named.folder.read_run_json(), launch);
+    return go_on ? ResumeTarget{named.folder, ""} : named;  // PATH was for the job's first start
   }
   if (launch.own_run_only) return std::nullopt;
-  std::erase_if(runs, [](const Candidate& run) { return run.record.status == "completed"; });
-  if (!launch.slurm.empty())
-    return newest([&](const Candidate& run) { return same_job(run.record, launch); });
+  const auto completed = [](const Candidate& run) { return run.record.status == "completed"; };
+  if (!launch.slurm
+           .empty())  // a job may be queued again when its run is just done: then nothing is left to do
+    return newest([&](const Candidate& run) {
+      return same_job(run.record, launch) && (queued_again || !completed(run));
+    });
+  std::erase_if(runs, completed);
   std::erase_if(runs, [](const Candidate& run) { return RunLock::is_held(run.folder.path()); });
   if (runs.size() > 1 && runs[0].record.started == runs[1].record.started) {
     std::string list;

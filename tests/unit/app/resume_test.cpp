@@ -154,6 +154,15 @@ TEST_F(ResumeTest, APathIsForAJobsFirstStart) {
   EXPECT_EQ(target(other_job), checkpoint);
 }
 
+TEST_F(ResumeTest, AJobQueuedAgainWhenItsRunIsDoneBeginsNoOther) {
+  Launch job;
+  job.slurm = {{"SLURM_JOB_ID", "7"}};
+  const std::string done = run("completed", "2026-01-01T00:00:00Z", job).name();
+  EXPECT_EQ(found(job), "") << "a second command of the same job";
+  job.slurm["SLURM_RESTART_COUNT"] = "1";
+  EXPECT_EQ(found(job), done);
+}
+
 TEST_F(ResumeTest, FoldersOfOthersAreNotInTheWay) {
   const std::string ours = run("stopped", "2026-01-01T00:00:00Z").name();
   const RunFolder closed = run("stopped", "2026-01-02T00:00:00Z");
