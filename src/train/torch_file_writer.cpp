@@ -1,6 +1,7 @@
 #include <zlib.h>
 
-#include <cstring>
+#include <algorithm>
+#include <bit>
 #include <deque>
 #include <limits>
 #include <set>

@@ -1,7 +1,7 @@
 #include "train/torch_pickle.h"
 
+#include <bit>
 #include <cstring>
-#include <limits>
 #include <unordered_map>
 
 #include "lab/core/error.h"
