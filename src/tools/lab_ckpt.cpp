@@ -47,7 +47,7 @@ std::string kind_of(const TensorView& tensor) { return text(name_of(tensor.type)
 // A name out of a file, which may hold anything, as it is or quoted.
 std::string shown(const std::string& name) {
   const bool plain = !name.empty() && std::all_of(name.begin(), name.end(), [](char c) {
-    return static_cast<unsigned char>(c) > 0x20 && c != 0x7f;
+    return static_cast<unsigned char>(c) >= 0x20 && c != 0x7f;
   });
   return plain ? name : quoted(name);
 }

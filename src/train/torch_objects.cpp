@@ -124,7 +124,9 @@ struct TorchCalls {
 
   static const TorchValue* device(TorchObjects& objects, const TorchValue& arguments) {
     const std::string& type = argument(arguments, 0, Kind::text).text();
-    objects.charge(type.size());
+    const auto usual = [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == ':'; };
+    if (type.size() > 32 || !std::all_of(type.begin(), type.end(), usual))
+      throw DataError(quoted(type.substr(0, 32)), " is no device", damage_advice);
     if (arguments.items().size() == 1) return objects.make(Kind::device, type);
     return objects.make(Kind::device, text(type, ':', argument(arguments, 1, Kind::integer).integer()));
   }

@@ -116,7 +116,7 @@ std::string in_words(const TorchValue& value) {
       return listed(value, '{', '}');
     case Kind::dtype:
     case Kind::device:
-      return shown(value.text());
+      return value.text();
     case Kind::tensor:
     case Kind::global:
     case Kind::storage:

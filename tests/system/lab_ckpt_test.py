@@ -45,7 +45,8 @@ def of_all_types(shape=(7, 3)):
 
 
 def bits(tensor):
-    return tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes() if tensor.numel() else b""
+    flat = torch.empty(tensor.numel(), dtype=tensor.dtype).copy_(tensor.reshape(-1))
+    return flat.view(torch.uint8).numpy().tobytes() if tensor.numel() else b""
 
 
 def assert_same(found, expected):
