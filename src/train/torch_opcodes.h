@@ -1,0 +1,83 @@
+#pragma once
+// The opcodes of Python's pickle machine, by the names that Python gives them.
+
+#include <cstdint>
+#include <string>
+
+namespace lab::detail {
+
+enum class Op : uint8_t {
+  MARK = '(',
+  STOP = '.',
+  POP = '0',
+  POP_MARK = '1',
+  DUP = '2',
+  FLOAT = 'F',
+  INT = 'I',
+  BININT = 'J',
+  BININT1 = 'K',
+  LONG = 'L',
+  BININT2 = 'M',
+  NONE = 'N',
+  PERSID = 'P',
+  BINPERSID = 'Q',
+  REDUCE = 'R',
+  STRING = 'S',
+  BINSTRING = 'T',
+  SHORT_BINSTRING = 'U',
+  UNICODE = 'V',
+  BINUNICODE = 'X',
+  APPEND = 'a',
+  BUILD = 'b',
+  GLOBAL = 'c',
+  DICT = 'd',
+  EMPTY_DICT = '}',
+  APPENDS = 'e',
+  GET = 'g',
+  BINGET = 'h',
+  INST = 'i',
+  LONG_BINGET = 'j',
+  LIST = 'l',
+  EMPTY_LIST = ']',
+  OBJ = 'o',
+  PUT = 'p',
+  BINPUT = 'q',
+  LONG_BINPUT = 'r',
+  SETITEM = 's',
+  TUPLE = 't',
+  EMPTY_TUPLE = ')',
+  SETITEMS = 'u',
+  BINFLOAT = 'G',
+  PROTO = 0x80,
+  NEWOBJ,
+  EXT1,
+  EXT2,
+  EXT4,
+  TUPLE1,
+  TUPLE2,
+  TUPLE3,
+  NEWTRUE,
+  NEWFALSE,
+  LONG1,
+  LONG4,
+  BINBYTES = 'B',
+  SHORT_BINBYTES = 'C',
+  SHORT_BINUNICODE = 0x8c,
+  BINUNICODE8,
+  BINBYTES8,
+  EMPTY_SET,
+  ADDITEMS,
+  FROZENSET,
+  NEWOBJ_EX,
+  STACK_GLOBAL,
+  MEMOIZE,
+  FRAME,
+  BYTEARRAY8,
+  NEXT_BUFFER,
+  READONLY_BUFFER,
+};
+
+// "REDUCE"; "0x1f" for a byte that is no opcode.
+std::string opcode_name(Op op);
+
+}  // namespace lab::detail
