@@ -38,6 +38,24 @@ def call(environment, *words, seconds=90):
     return json.loads(results[-1].removeprefix(PREFIX))
 
 
+def stay_here():
+    """Refuses, for this process, every connection and name look-up but of this machine: the SDK asks for updates."""
+    def refuse(event, arguments):
+        if event == "socket.connect":
+            address = arguments[1]
+            host = address[0] if isinstance(address, tuple) else "127.0.0.1"  # else a path: a Unix socket
+        elif event == "socket.getaddrinfo":
+            host = arguments[0] or "127.0.0.1"
+        else:
+            return
+        if isinstance(host, bytes):
+            host = host.decode()
+        if not host.startswith("127.") and host not in ("localhost", "::1"):
+            raise PermissionError(f"{event} {host}: only this machine")
+
+    sys.addaudithook(refuse)
+
+
 def record():
     from clearml import OutputModel, Task  # pylint: disable=import-outside-toplevel
     task = Task.init(project_name="Stand/in (#1)", task_name="toy run", tags=["first", "second"], reuse_last_task_id=False,
@@ -86,5 +104,6 @@ def import_session(session):
 
 
 if __name__ == "__main__":
+    stay_here()
     result = {"record": record, "read": read, "import": import_session}[sys.argv[1]](*sys.argv[2:])
     print("\n" + PREFIX + json.dumps(result, ensure_ascii=False, default=str), flush=True)

@@ -62,7 +62,7 @@ class Store:
         above = name.rpartition("/")[0]
         if above and not self.project_named(above):
             self.make_project(above)
-        return self.insert("projects", name=checked_name("project", name), basename=parts[-1],
+        return self.insert("projects", name=name, basename=parts[-1],
                            **{"description": "", **values})
 
     def events(self, owner, kind):

@@ -31,6 +31,7 @@ def projects_get_by_id(store, body, _worker):
 
 
 def projects_create(store, body, _worker):
+    body["name"] = checked_name("project", body["name"])
     return {"id": store.make_project(**body)["id"]}
 
 
