@@ -25,10 +25,11 @@ def sandbox(folder, environment):
             and not key.lower().endswith("_proxy")}
     return {**kept, **environment, "HOME": str(folder), "TMPDIR": str(folder),
             "CLEARML_CACHE_DIR": str(folder / "cache"), "CLEARML_CONFIG_FILE": str(folder / "clearml.conf"),
-            "CLEARML_SUPPRESS_UPDATE_MESSAGE": "1", "CLEARML_DISABLE_VAULT_SUPPORT": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+            "CLEARML_SUPPRESS_UPDATE_MESSAGE": "1", "CLEARML_DISABLE_VAULT_SUPPORT": "1", "PYTHONDONTWRITEBYTECODE": "1",
+            "GIT_OPTIONAL_LOCKS": "0"}  # it looks at the repository that it is started from
 
 
-def call(environment, *words, seconds=90):
+def call(environment, *words, seconds=280):
     """Runs this file as a program, in an environment that sandbox() made; its result. Raises with what it printed."""
     done = subprocess.run([sys.executable, __file__, *map(str, words)], env=environment, capture_output=True, text=True,
                           timeout=seconds, cwd=environment["HOME"], check=False)

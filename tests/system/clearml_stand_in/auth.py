@@ -30,7 +30,7 @@ class Auth:
 
     def token(self, life=None):
         """A new one, a JWT as the server makes them."""
-        end = int(time.time() + (self.life if life is None else life))
+        end = int(time.time() + min(self.life, LIFE if life is None else life))
         claims = {"exp": end, "iat": int(time.time()), "jti": secrets.token_hex(8), "api_version": schemas.VERSION,
                   "server_version": "2.0.0", "server_build": "0", "feature_set": "basic", "auth_type": "Bearer",
                   "identity": {"company": "stand-in", "user": "tester", "role": "user"}}

@@ -2,8 +2,8 @@
 
 import hashlib
 import json
+import time
 
-from . import schemas
 from .store import now
 from .wire import ApiError
 
@@ -53,7 +53,7 @@ def add_all(store, items, worker):
             errors[wrong] = errors.get(wrong, 0) + 1
             continue
         added += 1
-        event = {**event, **({} if event.get("worker") or not worker else {"worker": worker})}
+        event = {"timestamp": int(time.time() * 1000), **event, **({} if event.get("worker") or not worker else {"worker": worker})}
         if event["type"] == LOG:
             store.logs.append(event)
             continue
@@ -172,14 +172,8 @@ def get_task_single_value_metrics(store, body, _worker):
     return {"tasks": [{"task": task, "values": values(task)} for task in body["tasks"] if values(task)]}
 
 
-def add(store, body, worker):
-    """events.add: one event, as a plain request."""
-    refused, _ = schemas.check_event(body)
-    return add_all(store, [(body, refused[0] if refused else None)], worker)
-
-
 ENDPOINTS = {
-    "events.add": add, "events.get_task_events": get_task_events, "events.get_task_log": get_task_log,
+    "events.get_task_events": get_task_events, "events.get_task_log": get_task_log,
     "events.get_task_plots": get_task_plots, "events.debug_images": debug_images,
     "events.scalar_metrics_iter_histogram": scalar_metrics_iter_histogram,
     "events.scalar_metrics_iter_raw": scalar_metrics_iter_raw,

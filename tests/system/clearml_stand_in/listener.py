@@ -3,7 +3,6 @@
 import http.server
 import itertools
 import socket
-import ssl
 import threading
 
 CHUNKED = "chunked"
@@ -18,9 +17,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     numbers = itertools.count()
 
     def setup(self):
-        if self.server.tls:
-            self.request = self.server.tls.wrap_socket(self.request, server_side=True)
         super().setup()
+        if self.server.tls:
+            self.request.do_handshake()
         self.connection_number = next(self.numbers)
 
     def _chunks(self):
@@ -71,6 +70,12 @@ class _Server(http.server.ThreadingHTTPServer):
         self.open_sockets = set()
         super().__init__(*args)
 
+    def get_request(self):
+        request, address = super().get_request()
+        if self.tls:  # the handshake is left to the connection's own thread
+            request = self.tls.wrap_socket(request, server_side=True, do_handshake_on_connect=False)
+        return request, address
+
     def process_request(self, request, client_address):
         self.open_sockets.add(request)
         super().process_request(request, client_address)
@@ -78,7 +83,7 @@ class _Server(http.server.ThreadingHTTPServer):
     def finish_request(self, request, client_address):
         try:
             super().finish_request(request, client_address)
-        except (OSError, ssl.SSLError):
+        except OSError:
             pass  # the client went away, does not trust us, or was cut off
 
     def shutdown_request(self, request):
@@ -89,7 +94,7 @@ class _Server(http.server.ThreadingHTTPServer):
         """Ends the connections there are."""
         for request in list(self.open_sockets):
             try:
-                request.shutdown(socket.SHUT_RDWR)
+                socket.socket.shutdown(request, socket.SHUT_RDWR)  # under TLS, too
             except OSError:
                 pass
 

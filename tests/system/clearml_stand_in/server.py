@@ -27,7 +27,8 @@ class ClearmlServer:
     ports: host -> number; those not given come from the kernel.
 
     The hosts: api; web, which has nothing; files; other, a host that is none of the server's: it serves the stored
-    files to everyone, and to be sent credentials there is a violation, as it is on web.
+    files to everyone, speaks http even where the others speak https, and to be sent credentials there is a violation,
+    as it is on web.
     """
 
     def __init__(self, folder, tolerate_sdk=False, tls=None, ports=None):
@@ -39,7 +40,8 @@ class ClearmlServer:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(*tls)
         numbers = ports or {}
-        self.listeners = {host: Listener(host, self._serve, context, numbers.get(host, 0)) for host in HOSTS}
+        self.listeners = {host: Listener(host, self._serve, None if host == "other" else context,
+                                         numbers.get(host, 0)) for host in HOSTS}
         self._control = Listener("control", self._serve_control, port=numbers.get("control", 0))
 
     def __enter__(self):
@@ -173,7 +175,8 @@ class ClearmlServer:
         if not match:
             raise ApiError(400, 0, f"Invalid request path {request.path}", careless=True)
         if request.endpoint not in ENDPOINTS and request.endpoint not in ("auth.login", "events.add_batch"):
-            raise ApiError(404, 0, f"Unable to find endpoint for {request.endpoint}", careless=True)
+            reason = "the server has it, this stand-in does not" if request.endpoint in schemas.requests() else "no such name"
+            raise ApiError(404, 0, f"Unable to find endpoint for {request.endpoint} ({reason})", careless=True)
         if request.method not in ("GET", "POST"):
             raise ApiError(405, 0, f"{request.method} {request.endpoint}: the API takes POST", careless=True)
         violate = self.records.violate
@@ -220,8 +223,7 @@ class ClearmlServer:
             raise ApiError(400, subcode, f"{path}: {message}", careless=True)
         named = schemas.requests()[request.endpoint].get("properties", {})
         taken = {*named, *schemas.ALSO.get(request.endpoint, ())}
-        free = request.endpoint == "events.add"  # whose properties are those of the event
-        return {key: value for key, value in body.items() if value is not None and (free or key in taken)}
+        return {key: value for key, value in body.items() if value is not None and key in taken}
 
     def _batch(self, request):
         """[(event, why it is refused or None)] of a body of JSON lines."""
@@ -239,8 +241,7 @@ class ClearmlServer:
             refused, careless = schemas.check_event(event)
             for reason in refused + careless:
                 self.records.violate(request, reason)
-            missing = careless and isinstance(event, dict) and not all(event.get(k) for k in ("task", "type"))
-            items.append((event, (refused or careless)[0] if refused or missing else None))
+            items.append((event, refused[0] if refused else None))
         return items
 
     # --- control
