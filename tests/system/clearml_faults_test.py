@@ -17,6 +17,7 @@ import time
 
 from clearml_requests import SECONDS, Client, client_of, raises, running
 from clearml_server import ClearmlServer
+from clearml_stand_in.faults import OPTIONS
 
 
 def ends(connection):
@@ -39,7 +40,7 @@ def check_answers():
         assert [client.call("tasks.ping", {"task": task})[0] for _ in range(5)] == [200, 503, 503, 200, 200]
         assert fault.hits == 2 and [request.fault for request in server.records.of("tasks.ping")][1] == "answer"
         with_text = server.faults.add("answer", where="tasks.*", code=502, body="<html>", headers={"Retry-After": "1"})
-        status, headers, body = client.send("api", "POST", "/v2.23/tasks.get_all", b"{}", Content_Type="application/json")
+        status, headers, body = client.send("api", "POST", "/v2.23/tasks.get_all", b"{}")
         assert (status, headers["Retry-After"], body) == (502, "1", b"<html>")
         server.faults.remove(with_text)
         garbled = server.faults.add("garble", times=1)
@@ -122,8 +123,8 @@ def check_keep_alive():
 def check_tls():
     with tempfile.TemporaryDirectory() as folder:
         certificate, key = f"{folder}/certificate.pem", f"{folder}/key.pem"
-        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
-                        "-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1",
+        words = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost"
+        subprocess.run(["openssl", *words.split(), "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1",
                         "-keyout", key, "-out", certificate], check=True, capture_output=True)
         with ClearmlServer(folder, tls=(certificate, key)) as server:
             assert server.addresses["api"].startswith("https://127.0.0.1:")
@@ -158,6 +159,7 @@ def check_program():
             client.login()
             _, fault = control("add_fault", kind="answer", where="tasks[.].*", code=500)
             assert client.call("tasks.get_all")[0] == 500
+            assert [(found["number"], found["hits"]) for found in control("faults")[1]] == [(fault, 1)]
             control("remove_fault", fault=fault)
             task = client.task("by program")
             assert control("tables")[1]["tasks"][task]["name"] == "by program"
@@ -166,7 +168,8 @@ def check_program():
             control("open_port", host="api")
             client.call("tasks.get_all", {"nmae": 1})
             assert control("violations")[1][0]["reason"] == "unknown property nmae"
-            assert [request["json"] for request in control("requests", endpoint="tasks.get_all")[1]] == [None, {"nmae": 1}]
+            bodies = [request["json"] for request in control("requests", endpoint="tasks.get_all")[1]]
+            assert bodies == [None, {"nmae": 1}], bodies
             control("set_token_life", seconds=-1)
             client.login()
             assert client.call("tasks.get_all")[:2] == (401, 30)
@@ -182,10 +185,9 @@ def check_program():
 
 
 def main():
-    checks = (check_answers, check_breaks, check_tokens, check_keep_alive, check_tls, check_program)
-    for check in checks:
+    for check in (check_answers, check_breaks, check_tokens, check_keep_alive, check_tls, check_program):
         check()
-    print(f"{len(checks)} kinds of faults are met and leave no trace")
+    print(f"{len(OPTIONS)} kinds of faults, closed ports and refused tokens are met and leave no trace")
 
 
 main()

@@ -43,10 +43,12 @@ class Client:
             self.token = answer["data"]["token"]
         return status, answer["meta"]["result_subcode"]
 
-    def call(self, endpoint, body=None, method="POST", raw=None, content_type="application/json", path=None, **headers):
+    def call(self, endpoint, body=None, method="POST", raw=None, content_type="application/json", path=None,
+             **headers):
         """(code, subcode, data)"""
         data = raw if raw is not None else json.dumps(body or {}).encode()
-        status, _, text = self.send("api", method, path or f"/v2.23/{endpoint}", data, Content_Type=content_type, **headers)
+        path = path or f"/v2.23/{endpoint}"
+        status, _, text = self.send("api", method, path, data, Content_Type=content_type, **headers)
         answer = json.loads(text)
         assert answer["meta"]["result_code"] == status, answer
         return status, answer["meta"]["result_subcode"], answer["data"]

@@ -25,7 +25,7 @@ def sandbox(folder, environment):
             and not key.lower().endswith("_proxy")}
     return {**kept, **environment, "HOME": str(folder), "TMPDIR": str(folder),
             "CLEARML_CACHE_DIR": str(folder / "cache"), "CLEARML_CONFIG_FILE": str(folder / "clearml.conf"),
-            "CLEARML_SUPPRESS_UPDATE_MESSAGE": "1", "CLEARML_DISABLE_VAULT_SUPPORT": "1", "PYTHONDONTWRITEBYTECODE": "1",
+            "CLEARML_DISABLE_VAULT_SUPPORT": "1", "PYTHONDONTWRITEBYTECODE": "1",
             "GIT_OPTIONAL_LOCKS": "0"}  # it looks at the repository that it is started from
 
 
@@ -59,8 +59,8 @@ def stay_here():
 
 def record():
     from clearml import OutputModel, Task  # pylint: disable=import-outside-toplevel
-    task = Task.init(project_name="Stand/in (#1)", task_name="toy run", tags=["first", "second"], reuse_last_task_id=False,
-                     auto_connect_frameworks=False, auto_resource_monitoring=False, output_uri=True)
+    task = Task.init(project_name="Stand/in (#1)", task_name="toy run", tags=["first", "second"], output_uri=True,
+                     reuse_last_task_id=False, auto_connect_frameworks=False, auto_resource_monitoring=False)
     task.connect({"lr": 0.001, "model": {"depth": 4}, "flag": True}, name="hparams")
     task.connect_configuration({"text": "Ünïcode"}, name="trainer")
     logger = task.get_logger()
@@ -68,7 +68,8 @@ def record():
         logger.report_scalar("loss", "train", 1 / (i + 1), iteration=i)
     logger.report_single_value("best accuracy", 0.93)
     logger.report_text("a line of the console")
-    logger.report_plotly("curve", "valid", {"data": [{"type": "scatter", "x": [0, 1], "y": [2, 3]}], "layout": {}}, iteration=4)
+    figure = {"data": [{"type": "scatter", "x": [0, 1], "y": [2, 3]}], "layout": {}}
+    logger.report_plotly("curve", "valid", figure, iteration=4)
     for name in ("last", "best"):
         weights = pathlib.Path(f"{name}.pt")
         weights.write_text(f"weights of {name}", encoding="utf-8")

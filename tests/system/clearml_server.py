@@ -19,7 +19,7 @@ __all__ = ["ClearmlServer"]
 def main():
     parser = argparse.ArgumentParser(description="a stand-in for a ClearML server")
     parser.add_argument("--folder", required=True, help="where uploaded files are kept")
-    parser.add_argument("--port", type=int, default=0, help="of the api host; 0: from the kernel, as those of the others")
+    parser.add_argument("--port", type=int, default=0, help="of the api host; 0: from the kernel, as the others")
     parser.add_argument("--tolerate-sdk", action="store_true", help="the official SDK's own mistakes are no violations")
     parser.add_argument("--tls", nargs=2, metavar=("CERTIFICATE", "KEY"), help="files; then the hosts speak https")
     given = parser.parse_args()

@@ -8,7 +8,7 @@ from .store import now
 from .wire import ApiError
 
 SINGLE_VALUE = -(2**31)  # the iteration of what report_single_value reports
-SCALAR, PLOT, IMAGE, VECTOR, LOG = "training_stats_scalar", "plot", "training_debug_image", "training_stats_vector", "log"
+SCALAR, PLOT, IMAGE, LOG = "training_stats_scalar", "plot", "training_debug_image", "log"
 
 
 def _refusal(store, event):
@@ -53,7 +53,7 @@ def add_all(store, items, worker):
             errors[wrong] = errors.get(wrong, 0) + 1
             continue
         added += 1
-        event = {"timestamp": int(time.time() * 1000), **event, **({} if event.get("worker") or not worker else {"worker": worker})}
+        event = {"timestamp": int(time.time() * 1000), "worker": worker, **event}
         if event["type"] == LOG:
             store.logs.append(event)
             continue
@@ -84,7 +84,8 @@ def get_task_events(store, body, _worker):
 
 
 def get_task_log(store, body, _worker):
-    earlier, start, events = body.get("navigate_earlier", True), body.get("from_timestamp"), store.events(body["task"], LOG)
+    earlier, start = body.get("navigate_earlier", True), body.get("from_timestamp")
+    events = store.events(body["task"], LOG)
     total = len(events)
     if earlier:
         events.reverse()

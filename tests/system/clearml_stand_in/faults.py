@@ -87,6 +87,12 @@ class Faults:
         for fault in list(self._faults):
             self.remove(fault)
 
+    def public(self):
+        """Those that are on, as JSON can hold them."""
+        with self._lock:
+            return [{key: value for key, value in vars(fault).items() if key != "removed"} for fault in self._faults]
+
     def meet(self, endpoint):
+        """The fault that a request to the endpoint gets, or None."""
         with self._lock:
             return next((fault for fault in self._faults if fault.meets(endpoint)), None)

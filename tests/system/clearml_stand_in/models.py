@@ -27,7 +27,7 @@ def _keyed(items):
 def create(store, body, _worker):
     _check_values(store, body)
     metadata = _keyed(body.pop("metadata", None) or [])
-    values = {"framework": "", "labels": {}, "design": {}, "comment": "", "ready": True, **body}  # published, if not told
+    values = {"framework": "", "labels": {}, "design": {}, "comment": "", "ready": True, **body}  # ready: if not told
     return {"id": store.insert("models", metadata=metadata, **values)["id"], "created": True}
 
 

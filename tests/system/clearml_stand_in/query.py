@@ -99,7 +99,8 @@ def find(rows, body):
         found = [row for row in found if "hidden" not in row["system_tags"]]
     for order in reversed(body.get("order_by") or []):
         path = order.lstrip("-")
-        found.sort(key=lambda row: (dotted(row, path) is not None, dotted(row, path) or ""), reverse=order.startswith("-"))
+        keys = {row["id"]: dotted(row, path) for row in found}
+        found.sort(key=lambda row: (keys[row["id"]] is not None, keys[row["id"]] or ""), reverse=order.startswith("-"))
     size = min(body.get("page_size") or LARGEST_PAGE, LARGEST_PAGE)
     first = (body.get("page") or 0) * size
     found = found[first:first + size]

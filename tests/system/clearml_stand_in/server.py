@@ -1,10 +1,9 @@
 """The server: hosts, checks, faults and control together."""
 
 import json
-import ssl
-import time
-import urllib.parse
 import re
+import ssl
+import urllib.parse
 
 from . import auth, events, files, models, schemas, tasks
 from .faults import Faults
@@ -75,7 +74,8 @@ class ClearmlServer:
     # --- one request
 
     def _serve(self, host, method, path, headers, body, connection):
-        request = self.records.add(host=host, method=method, path=path, headers=headers, body=body, connection=connection)
+        request = self.records.add(host=host, method=method, path=path, headers=headers, body=body,
+                                   connection=connection)
         request.endpoint = self._endpoint(request)
         fault = self.faults.meet(request.endpoint)
         request.fault = fault.kind if fault else None
@@ -141,6 +141,9 @@ class ClearmlServer:
             if error.careless:
                 self.records.violate(request, error.message)
             return envelope(request.endpoint, None, error.code, error.subcode, error.message, error.data)
+        except Exception as error:  # else it would look like a broken connection
+            self.records.violate(request, f"the stand-in itself failed: {type(error).__name__}: {error}")
+            return envelope(request.endpoint, None, 500, 100, f"General data error: {error}")
 
     def _call(self, request):
         self._check_request(request)
@@ -175,7 +178,8 @@ class ClearmlServer:
         if not match:
             raise ApiError(400, 0, f"Invalid request path {request.path}", careless=True)
         if request.endpoint not in ENDPOINTS and request.endpoint not in ("auth.login", "events.add_batch"):
-            reason = "the server has it, this stand-in does not" if request.endpoint in schemas.requests() else "no such name"
+            real = request.endpoint in schemas.requests()
+            reason = "a server has it, this stand-in does not" if real else "no server has it"
             raise ApiError(404, 0, f"Unable to find endpoint for {request.endpoint} ({reason})", careless=True)
         if request.method not in ("GET", "POST"):
             raise ApiError(405, 0, f"{request.method} {request.endpoint}: the API takes POST", careless=True)
@@ -189,7 +193,8 @@ class ClearmlServer:
         if len(request.body) > LARGEST_BODY:
             violate(request, f"a body of {len(request.body)} bytes; at most {LARGEST_BODY} are taken")
         if "content-encoding" in request.headers:
-            raise ApiError(415, 0, f"Content-Encoding {request.headers['content-encoding']!r} is not taken", careless=True)
+            encoding = request.headers["content-encoding"]
+            raise ApiError(415, 0, f"Content-Encoding {encoding!r} is not taken", careless=True)
 
     def _read(self, request, text):
         """JSON, with what is wrong with it counted."""
@@ -261,6 +266,7 @@ class ClearmlServer:
             "add_fault": lambda **options: self.faults.add(**options).number,
             "remove_fault": lambda fault: self.faults.remove(fault),
             "clear_faults": self.faults.clear,
+            "faults": self.faults.public,
             "close_port": self.close_port,
             "open_port": self.open_port,
             "revoke_tokens": self.auth.revoke,

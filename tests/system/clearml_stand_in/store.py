@@ -8,7 +8,7 @@ import uuid
 from .wire import ApiError
 
 SHORTEST_NAME = 3
-UNKNOWN = {"tasks": (101, "Invalid task id"), "models": (201, "Invalid model id"), "projects": (401, "Invalid project id")}
+UNKNOWN = {"tasks": (101, "task"), "models": (201, "model"), "projects": (401, "project")}
 
 
 def now():
@@ -36,8 +36,8 @@ class Store:
     def row(self, table, key):
         rows = getattr(self, table)
         if key not in rows:
-            subcode, message = UNKNOWN[table]
-            raise ApiError(400, subcode, f"{message}: id={key}, company=stand-in", id=str(key))
+            subcode, what = UNKNOWN[table]
+            raise ApiError(400, subcode, f"Invalid {what} id: id={key}, company=stand-in", id=str(key))
         return rows[key]
 
     def insert(self, table, **values):
@@ -58,7 +58,7 @@ class Store:
             raise ApiError(400, 407, f"Invalid project name: {name!r}", careless=True)
         name = "/".join(parts)
         if self.project_named(name):
-            raise ApiError(400, 801, f"Value combination already exists (unique field already contains this value): {name}")
+            raise ApiError(400, 801, f"Value combination already exists (unique field): name={name}")
         above = name.rpartition("/")[0]
         if above and not self.project_named(above):
             self.make_project(above)

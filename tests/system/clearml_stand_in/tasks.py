@@ -50,7 +50,8 @@ def _check_values(store, body):
     if body.get("project"):
         store.row("projects", body["project"])
     if body.get("type", "training") not in TYPES:
-        raise ApiError(400, 12, f"unknown task type {body['type']!r}; there are {', '.join(sorted(TYPES))}", careless=True)
+        known = ", ".join(sorted(TYPES))
+        raise ApiError(400, 12, f"unknown task type {body['type']!r}; there are {known}", careless=True)
 
 
 def create(store, body, _worker):
@@ -105,7 +106,7 @@ def _transition(row, body, status, worker):
         raise ApiError(400, 110, f"Invalid task status: expected=transition to {status}, status={before}")
     if status != before:
         row["status_changed"] = now()
-    row.update(status=status, status_reason=body.get("status_reason", ""), status_message=body.get("status_message", ""))
+    row.update(status=status, **{key: body.get(key, "") for key in ("status_reason", "status_message")})
     _touch(row, worker)
 
 

@@ -84,5 +84,9 @@ def _part(piece):
     filename = headers.get_param("filename", header="Content-Disposition")
     if not isinstance(name, str):
         raise ValueError(f"a part without a name: {head!r}")
-    as_text = [None if word is None else str(word).encode("ascii", "surrogateescape").decode() for word in (name, filename)]
-    return Part(as_text[0], as_text[1], data)
+    return Part(_text(name), None if filename is None else _text(filename), data)
+
+
+def _text(word):
+    """A header's word, which is UTF-8 whatever the parser takes it for."""
+    return str(word).encode("ascii", "surrogateescape").decode()
