@@ -20,7 +20,7 @@ def sandbox(folder, environment):
     """An environment in which the SDK writes only below the folder, and speaks to the server of `environment` alone."""
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    # Its reporting process would be forked amid the requests of other threads, and their answers would get lost at times.
+    # Its reporting process would be forked amid the requests of other threads, whose answers then get lost at times.
     settings = "sdk.development.report_use_subprocess: false\n"
     (folder / "clearml.conf").write_text(settings, encoding="utf-8")
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("CLEARML", "TRAINS"))
