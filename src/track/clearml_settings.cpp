@@ -40,12 +40,14 @@ std::string variable(const Environment& environment, const std::string& name) {
 // "~" at the beginning, $NAME and ${NAME}; unknown names stay as they are.
 std::string expanded(std::string path, const Environment& environment) {
   const auto home = environment.find("HOME");
-  if (home != environment.end() && (path == "~" || path.starts_with("~/"))) path = home->second + path.substr(1);
+  if (home != environment.end() && (path == "~" || path.starts_with("~/")))
+    path = home->second + path.substr(1);
   for (size_t at = path.find('$'); at != std::string::npos; at = path.find('$', at)) {
     const bool braces = path.substr(at + 1, 1) == "{";
     const size_t begin = at + (braces ? 2 : 1);
     size_t end = begin;
-    while (end < path.size() && (path[end] == '_' || std::isalnum(static_cast<unsigned char>(path[end])))) ++end;
+    while (end < path.size() && (path[end] == '_' || std::isalnum(static_cast<unsigned char>(path[end]))))
+      ++end;
     const auto found = environment.find(path.substr(begin, end - begin));
     if (found == environment.end() || (braces && path.substr(end, 1) != "}")) {
       at = begin;
@@ -59,7 +61,8 @@ std::string expanded(std::string path, const Environment& environment) {
 
 // y yes t true on 1 / n no f false off 0, in any case; nothing for other texts.
 std::optional<bool> truth(std::string value) {
-  std::ranges::transform(value, value.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  std::ranges::transform(value, value.begin(),
+                         [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
   constexpr std::array<std::string_view, 6> yes{"y", "yes", "t", "true", "on", "1"};
   constexpr std::array<std::string_view, 6> no{"n", "no", "f", "false", "off", "0"};
   if (std::ranges::find(yes, value) != yes.end()) return true;
@@ -86,7 +89,8 @@ class Search {
   Search(const Environment& environment, const Hocon& files) : environment_(environment), files_(files) {}
 
   Found operator()(const std::string& name, const std::string& path) const {
-    if (const std::string value = variable(environment_, name); !value.empty()) return {value, "CLEARML_" + name};
+    if (const std::string value = variable(environment_, name); !value.empty())
+      return {value, "CLEARML_" + name};
     if (path.empty()) return {};
     if (const std::string value = written(files_, path); !value.empty())
       return {value, files_.find(path)->place + ": " + path};
@@ -102,8 +106,10 @@ std::string host(Found from) {
   while (from.value.ends_with('/')) from.value.pop_back();
   if (from.value.empty()) return "";
   const bool http = from.value.starts_with("http://") || from.value.starts_with("https://");
-  if (!http || from.value.find_first_of(blanks) != std::string::npos || from.value.find('@') != std::string::npos)
-    throw ConfigError(from.origin, " is not the address of a server (it may hold a name and a password, so it is not "
+  if (!http || from.value.find_first_of(blanks) != std::string::npos ||
+      from.value.find('@') != std::string::npos)
+    throw ConfigError(from.origin,
+                      " is not the address of a server (it may hold a name and a password, so it is not "
                       "shown); write it as http://host:8008 or https://host");
   return from.value;
 }
@@ -111,7 +117,8 @@ std::string host(Found from) {
 // Keys become part of a header, which ends at the end of a line.
 Secret secret(const Found& from) {
   if (std::ranges::any_of(from.value, [](unsigned char c) { return c < 0x20 || c == 0x7f; }))
-    throw ConfigError(from.origin, " holds a line break or control character; copy it again from the web page");
+    throw ConfigError(from.origin,
+                      " holds a line break or control character; copy it again from the web page");
   return Secret(from.value);
 }
 
@@ -138,10 +145,14 @@ std::string files_of(const std::string& api, const std::string& web) {
   // An IPv6 address in brackets holds colons of its own.
   const size_t bracket = server.rfind(']');
   const size_t port = server.find(':', bracket == std::string::npos ? 0 : bracket);
-  if (port != std::string::npos) server = server.substr(0, port) + ":8081";
-  else if (server.starts_with("demoapp.")) server.replace(0, 8, "demofiles.");
-  else if (server.starts_with("app.")) server.replace(0, 4, "files.");
-  else server += ":8081";
+  if (port != std::string::npos)
+    server = server.substr(0, port) + ":8081";
+  else if (server.starts_with("demoapp."))
+    server.replace(0, 8, "demofiles.");
+  else if (server.starts_with("app."))
+    server.replace(0, 4, "files.");
+  else
+    server += ":8081";
   return web.substr(0, name) + server + web.substr(path);
 }
 
@@ -161,13 +172,16 @@ void find_credentials(ClearmlSettings& settings, const Search& search, const Env
   const Found key = search("API_ACCESS_KEY", "api.credentials.access_key");
   const Found hidden = search("API_SECRET_KEY", "api.credentials.secret_key");
   if (key.value.empty() && !hidden.value.empty())
-    throw ConfigError(hidden.origin, " is set, but the access key that belongs to it is not; set "
+    throw ConfigError(hidden.origin,
+                      " is set, but the access key that belongs to it is not; set "
                       "CLEARML_API_ACCESS_KEY or api.credentials.access_key");
   if (hidden.value.empty() && !key.value.empty())
-    throw ConfigError(key.origin, " is set, but the secret key that belongs to it is not; set "
+    throw ConfigError(key.origin,
+                      " is set, but the secret key that belongs to it is not; set "
                       "CLEARML_API_SECRET_KEY or api.credentials.secret_key");
   if (key.value.find(':') != std::string::npos)
-    throw ConfigError(key.origin, " holds a colon, which no access key does; copy it again from the web page");
+    throw ConfigError(key.origin,
+                      " holds a colon, which no access key does; copy it again from the web page");
   settings.access_key = secret(key);
   settings.secret_key = secret(hidden);
 }
@@ -217,7 +231,8 @@ ClearmlSettings clearml_settings(const ClearmlSources& sources) {
     settings.default_output_uri = written(files, "sdk.development.default_output_uri");
   settings.worker = search("WORKER_NAME", "").value;
   if (settings.worker.empty()) settings.worker = sources.host_name;
-  std::ranges::replace_if(settings.worker, [](unsigned char c) { return c < 0x20 || c == 0x7f; }, ' ');
+  std::ranges::replace_if(
+      settings.worker, [](unsigned char c) { return c < 0x20 || c == 0x7f; }, ' ');
   const std::string cache = search("CACHE_DIR", "sdk.storage.cache.default_base_dir").value;
   settings.cache_folder = expanded(cache.empty() ? "~/.clearml/cache" : cache, environment);
   return settings;

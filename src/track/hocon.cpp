@@ -35,11 +35,16 @@ std::string unescaped(std::string_view from) {
       continue;
     }
     const char next = from[++i];
-    if (next == 'n') out += '\n';
-    else if (next == 'r') out += '\r';
-    else if (next == 't') out += '\t';
-    else if (std::string_view("\\=#!\"").find(next) != std::string_view::npos) out += next;
-    else out.append({'\\', next});
+    if (next == 'n')
+      out += '\n';
+    else if (next == 'r')
+      out += '\r';
+    else if (next == 't')
+      out += '\t';
+    else if (std::string_view("\\=#!\"").find(next) != std::string_view::npos)
+      out += next;
+    else
+      out.append({'\\', next});
   }
   return out;
 }
@@ -51,8 +56,10 @@ bool same_letters(std::string_view a, std::string_view lower) {
 std::vector<std::string> split_path(std::string_view path) {
   std::vector<std::string> parts(1);
   for (const char c : path) {
-    if (c == '.') parts.emplace_back();
-    else parts.back() += c;
+    if (c == '.')
+      parts.emplace_back();
+    else
+      parts.back() += c;
   }
   std::erase(parts, "");
   return parts;
@@ -64,7 +71,8 @@ class Parser {
 
   HoconNode file() {
     if (text_.size() > most_bytes)
-      throw ConfigError(source_, " holds ", byte_size(text_.size()), ", which no clearml.conf does; is it the right file?");
+      throw ConfigError(source_, " holds ", byte_size(text_.size()),
+                        ", which no clearml.conf does; is it the right file?");
     if (text_.starts_with("\xef\xbb\xbf")) at_ = 3;
     skip(" \t\r\n");
     if (peek() == '[') fail("the file is a list; it has to hold keys and values, as api { ... }");
@@ -89,9 +97,7 @@ class Parser {
     return lab::text(source_, ":", 1 + std::ranges::count(before, '\n'), ":",
                      line == std::string_view::npos ? at + 1 : at - line);
   }
-  [[noreturn]] void fail(const std::string& message) const {
-    throw ConfigError(place(at_), ": ", message);
-  }
+  [[noreturn]] void fail(const std::string& message) const { throw ConfigError(place(at_), ": ", message); }
   void expect(char c, const std::string& why) {
     if (peek() != c || at_ >= text_.size()) fail(lab::text("expected ", c, " ", why));
     ++at_;
@@ -110,7 +116,8 @@ class Parser {
 
   // Up to the } that ends it, which stays, or the end of the file.
   HoconNode members() {
-    if (++depth_ > deepest) fail(lab::text("objects and lists nest deeper than ", deepest, "; is it the right file?"));
+    if (++depth_ > deepest)
+      fail(lab::text("objects and lists nest deeper than ", deepest, "; is it the right file?"));
     HoconNode object{.kind = HoconNode::Kind::object, .place = place(at_)};
     for (skip(" \t\r\n,"); at_ < text_.size() && peek() != '}'; skip(" \t\r\n,")) {
       refuse_include();
@@ -159,13 +166,15 @@ class Parser {
   }
 
   HoconNode list() {
-    if (++depth_ > deepest) fail(lab::text("objects and lists nest deeper than ", deepest, "; is it the right file?"));
+    if (++depth_ > deepest)
+      fail(lab::text("objects and lists nest deeper than ", deepest, "; is it the right file?"));
     const size_t begin = at_++;
     HoconNode out{.kind = HoconNode::Kind::list, .place = place(begin)};
     for (skip(" \t\r\n,"); at_ < text_.size() && peek() != ']'; skip(" \t\r\n,")) {
       const size_t before = at_;
       out.parts.push_back(value());
-      if (at_ == before) fail("expected a value of the list; one with special characters has to be in quotes");
+      if (at_ == before)
+        fail("expected a value of the list; one with special characters has to be in quotes");
     }
     expect(']', "to close the [ of " + place(begin));
     --depth_;
@@ -235,16 +244,20 @@ class Parser {
   std::string unquoted_text() {
     const size_t begin = at_;
     while (at_ < text_.size()) {
-      if (peek() == '\\' && at_ + 1 < text_.size() && !is_line_end(peek(1))) at_ += 2;
-      else if (is_unquoted(peek())) ++at_;
-      else break;
+      if (peek() == '\\' && at_ + 1 < text_.size() && !is_line_end(peek(1)))
+        at_ += 2;
+      else if (is_unquoted(peek()))
+        ++at_;
+      else
+        break;
     }
     const std::string out = unescaped(text_.substr(begin, at_ - begin));
     if (peek() == '\\' && is_line_end(peek(1))) {  // the value goes on in the next line
       while (++at_ < text_.size() && (is_line_end(peek()) || is_blank(peek()))) {
       }
     }
-    if (at_ == begin) fail(lab::text("the character ", peek(), " has a meaning of its own; put the value in quotes"));
+    if (at_ == begin)
+      fail(lab::text("the character ", peek(), " has a meaning of its own; put the value in quotes"));
     return out;
   }
 
@@ -279,9 +292,12 @@ Hocon parse_hocon(const std::string& source, const std::string& text, const Envi
 void merge(Hocon& base, const Hocon& over) {
   for (const auto& [key, value] : over.members) {
     Hocon* there = base.member(key);
-    if (!there) base.members.emplace_back(key, value);
-    else if (there->kind == Hocon::Kind::object && value.kind == Hocon::Kind::object) merge(*there, value);
-    else *there = value;
+    if (!there)
+      base.members.emplace_back(key, value);
+    else if (there->kind == Hocon::Kind::object && value.kind == Hocon::Kind::object)
+      merge(*there, value);
+    else
+      *there = value;
   }
 }
 

@@ -16,11 +16,11 @@ using Environment = std::map<std::string, std::string>;
 struct Hocon {
   enum class Kind { null, text, list, object };
   Kind kind = Kind::null;
-  std::string text = {};                                 // of a text
-  bool quoted = false;                                   // a text that was in quotes: "true" is not true
-  std::vector<Hocon> items = {};                         // of a list
+  std::string text = {};                                    // of a text
+  bool quoted = false;                                      // a text that was in quotes: "true" is not true
+  std::vector<Hocon> items = {};                            // of a list
   std::vector<std::pair<std::string, Hocon>> members = {};  // of an object, as first written
-  std::string place = {};                                // file:line:column, for messages
+  std::string place = {};                                   // file:line:column, for messages
 
   const Hocon* member(const std::string& key) const;
   Hocon* member(const std::string& key);

@@ -53,7 +53,11 @@ class Resolver {
   // The value, or a null where optional substitutions leave nothing.
   HoconNode made(const HoconNode& node) {
     if (node.kind == Kind::row) return row(node);
-    HoconNode out{.kind = node.kind, .text = node.text, .blank = node.blank, .quoted = node.quoted, .place = node.place};
+    HoconNode out{.kind = node.kind,
+                  .text = node.text,
+                  .blank = node.blank,
+                  .quoted = node.quoted,
+                  .place = node.place};
     for (const HoconNode& part : node.parts) out.parts.push_back(made(part));
     for (const auto& [key, value] : node.members) {
       HoconNode member = made(value);
@@ -76,7 +80,8 @@ class Resolver {
     }
     under_way_.erase(&node);
     if (!parts.empty()) {
-      const bool objects = parts.front().kind == Kind::object && node.before && node.before->kind == Kind::object;
+      const bool objects =
+          parts.front().kind == Kind::object && node.before && node.before->kind == Kind::object;
       if (objects) parts.insert(parts.begin(), made(*node.before));
       return joined(std::move(parts), node.place);
     }
@@ -86,7 +91,8 @@ class Resolver {
 
   HoconNode substituted(const HoconNode& part, const HoconNode& row) {
     if (++made_ > most_substitutions)
-      throw ConfigError(part.place, ": more than ", most_substitutions, " substitutions; is it the right file?");
+      throw ConfigError(part.place, ": more than ", most_substitutions,
+                        " substitutions; is it the right file?");
     const HoconNode* found = find(part.text);
     if (found && !under_way_.contains(found)) return made(*found);
     if (found && row.before && row.before->place != "") return made(*row.before);
@@ -95,7 +101,8 @@ class Resolver {
     if (part.optional) return {.optional = true, .place = part.place};
     if (found) throw ConfigError(part.place, ": ${", part.text, "} refers to itself; break the circle");
     throw ConfigError(part.place, ": ${", part.text,
-                      "} is neither a key of this file nor set in the environment; set it, or write ${?", part.text, "}");
+                      "} is neither a key of this file nor set in the environment; set it, or write ${?",
+                      part.text, "}");
   }
 
   const HoconNode* find(const std::string& path) {
@@ -139,13 +146,17 @@ void put(HoconNode& object, const std::vector<std::string>& path, HoconNode valu
 }
 
 HoconNode joined(std::vector<HoconNode> parts, const std::string& place) {
-  const auto later = [](const HoconNode& part) { return part.kind == Kind::substitution || part.kind == Kind::row; };
-  if (std::ranges::any_of(parts, later)) return {.kind = Kind::row, .parts = std::move(parts), .place = place};
+  const auto later = [](const HoconNode& part) {
+    return part.kind == Kind::substitution || part.kind == Kind::row;
+  };
+  if (std::ranges::any_of(parts, later))
+    return {.kind = Kind::row, .parts = std::move(parts), .place = place};
   if (parts.empty()) return {.kind = Kind::text, .place = place};
   HoconNode out = std::move(parts.front());
   for (size_t i = 1; i < parts.size(); ++i) {
     if (broad_kind(parts[i]) != broad_kind(out))
-      throw ConfigError(place, ": values of different kinds stand side by side; is a comma or a line break missing?");
+      throw ConfigError(
+          place, ": values of different kinds stand side by side; is a comma or a line break missing?");
     if (out.kind == Kind::list) {
       out.parts.insert(out.parts.end(), parts[i].parts.begin(), parts[i].parts.end());
     } else if (out.kind == Kind::object) {

@@ -54,8 +54,8 @@ struct ClearmlSources {
 // ~/trains.conf and ~/clearml.conf.
 std::vector<std::string> clearml_files(const std::map<std::string, std::string>& environment);
 
-// Reads this process's environment and those of the files that are there. Throws IoError for one that is there
-// and cannot be read.
+// Reads this process's environment and those of the files that are there. Throws IoError for one that is
+// there and cannot be read.
 ClearmlSources clearml_sources();
 
 // A variable goes before the files, they go before the defaults. Throws ConfigError, which names the file or
