@@ -22,8 +22,8 @@ using testing::HasSubstr;
 using testing::Not;
 
 std::string envelope(int code, int subcode, const std::string& message, const std::string& data = "{}") {
-  return text(R"({"meta":{"result_code":)", code, R"(,"result_subcode":)", subcode, R"(,"result_msg":)", quoted(message),
-              R"(},"data":)", data, "}");
+  return text(R"({"meta":{"result_code":)", code, R"(,"result_subcode":)", subcode, R"(,"result_msg":)",
+              quoted(message), R"(},"data":)", data, "}");
 }
 
 // A token whose times are these; the server's side only looks whether it is the newest.
@@ -54,7 +54,8 @@ class FakeServer {
   std::vector<std::string> requests() { return server_.requests(); }
   size_t calls(const std::string& part) {
     size_t count = 0;
-    for (const std::string& request : requests()) count += request.substr(0, request.find('\n')).find(part) != std::string::npos;
+    for (const std::string& request : requests())
+      count += request.substr(0, request.find('\n')).find(part) != std::string::npos;
     return count;
   }
 
@@ -64,8 +65,9 @@ class FakeServer {
  private:
   Reply handle(const std::string& request) {
     if (request.starts_with("POST /auth.login")) {
-      const bool known = request.find("Authorization: Basic " + base64("KEY1:SECRET1")) != std::string::npos ||
-                         request.find("Authorization: Bearer ready") != std::string::npos;
+      const bool known =
+          request.find("Authorization: Basic " + base64("KEY1:SECRET1")) != std::string::npos ||
+          request.find("Authorization: Bearer ready") != std::string::npos;
       if (!known) return reply(401, envelope(401, 22, "Unauthorized (invalid credentials) SECRET1"));
       return reply(200, envelope(200, 0, "OK", text(R"({"token":")", token(claims, ++logins_), "\"}")));
     }
@@ -161,8 +163,12 @@ TEST_F(Api, AReadyTokenNeedsNoLoginUntilItIsRefused) {
 
 TEST_F(Api, TemporaryFailuresAreTriedAgain) {
   const std::vector<Reply> failures{
-      reply(500, "oops"), reply(502, "<html>"), reply(503, envelope(503, 0, "maintenance")), reply(429, "slow down"),
-      reply(200, "<html>a proxy's page</html>"), Reply{.bytes = "", .close = true},
+      reply(500, "oops"),
+      reply(502, "<html>"),
+      reply(503, envelope(503, 0, "maintenance")),
+      reply(429, "slow down"),
+      reply(200, "<html>a proxy's page</html>"),
+      Reply{.bytes = "", .close = true},
       Reply{.bytes = "HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n{\"meta\"", .close = true}};
   for (const Reply& failure : failures) {
     FakeServer server([&](const std::string&, int call) { return call <= 2 ? failure : good(); });
@@ -174,7 +180,9 @@ TEST_F(Api, TemporaryFailuresAreTriedAgain) {
 
 TEST_F(Api, FinalFailuresAreNot) {
   for (const int code : {400, 403, 404, 413, 415, 301}) {
-    FakeServer server([&](const std::string&, int) { return reply(code, code == 400 ? envelope(400, 110, "status") : "text"); });
+    FakeServer server([&](const std::string&, int) {
+      return reply(code, code == 400 ? envelope(400, 110, "status") : "text");
+    });
     ClearmlApi api(server.settings(), quick());
     const ApiAnswer answer = api.call("tasks.edit", "{}");
     ASSERT_FALSE(answer.ok());
@@ -203,7 +211,10 @@ TEST_F(Api, TheDeadlineEndsTries) {
   const ApiAnswer answer = api.call("tasks.edit", "{}", {.deadline = 60ms});
   EXPECT_EQ(answer.error.value().http_code == 500 || answer.error->failure == HttpFailure::timed_out, true);
   FakeServer slow([&](const std::string&, int) { return Reply{.bytes = "", .hang = true}; });
-  EXPECT_EQ(ClearmlApi(slow.settings(), quick()).call("tasks.edit", "{}", {.deadline = 100ms}).error.value().failure,
+  EXPECT_EQ(ClearmlApi(slow.settings(), quick())
+                .call("tasks.edit", "{}", {.deadline = 100ms})
+                .error.value()
+                .failure,
             HttpFailure::timed_out);
 }
 
@@ -223,13 +234,15 @@ TEST_F(Api, BatchesAreSplitBySize) {
   FakeServer server([&](const std::string& request, int call) {
     bodies.push_back(request.substr(request.find("\r\n\r\n") + 4));
     EXPECT_THAT(request, HasSubstr("\r\nContent-Type: application/json-lines\r\n"));
-    if (call == 2) return reply(200, envelope(200, 0, "OK", R"({"added":0,"errors":1,"errors_info":{"bad":1}})"));
+    if (call == 2)
+      return reply(200, envelope(200, 0, "OK", R"({"added":0,"errors":1,"errors_info":{"bad":1}})"));
     return reply(200, envelope(200, 0, "OK", R"({"added":2,"errors":0})"));
   });
   ApiOptions options = quick();
   options.body_bytes = 10;
   ClearmlApi api(server.settings(), options);
-  const BatchAnswer answer = api.add_batch(std::vector<std::string>{"1234", "5678", "abcd", "much too long", "efgh"});
+  const BatchAnswer answer =
+      api.add_batch(std::vector<std::string>{"1234", "5678", "abcd", "much too long", "efgh"});
   EXPECT_TRUE(answer.ok());
   EXPECT_THAT(bodies, testing::ElementsAre("1234\n5678\n", "abcd\n", "efgh\n"));
   EXPECT_EQ(answer.taken, 5u);
@@ -238,10 +251,13 @@ TEST_F(Api, BatchesAreSplitBySize) {
 }
 
 TEST_F(Api, ABatchSaysHowFarItCame) {
-  FakeServer server([&](const std::string&, int call) { return call == 1 ? good() : reply(400, envelope(400, 131, "none added")); });
+  FakeServer server([&](const std::string&, int call) {
+    return call == 1 ? good() : reply(400, envelope(400, 131, "none added"));
+  });
   ApiOptions options = quick();
   options.body_bytes = 5;
-  const BatchAnswer answer = ClearmlApi(server.settings(), options).add_batch(std::vector<std::string>{"1234", "5678"});
+  const BatchAnswer answer =
+      ClearmlApi(server.settings(), options).add_batch(std::vector<std::string>{"1234", "5678"});
   EXPECT_EQ(answer.taken, 1u);
   EXPECT_EQ(answer.error.value().result_subcode, 131);
 }
@@ -249,7 +265,8 @@ TEST_F(Api, ABatchSaysHowFarItCame) {
 TEST_F(Api, UploadsAreChecked) {
   test::TemporaryFolder folder;
   test::write_bytes(folder / "w", "weights");
-  FakeServer server([&](const std::string&, int call) { return reply(200, call == 1 ? R"(["/p/w.pt"])" : "[]"); });
+  FakeServer server(
+      [&](const std::string&, int call) { return reply(200, call == 1 ? R"(["/p/w.pt"])" : "[]"); });
   ClearmlApi api(server.settings(), quick());
   EXPECT_TRUE(api.upload("/p/w.pt", folder / "w").ok());
   EXPECT_THAT(server.requests().back(), HasSubstr("\r\nAuthorization: Bearer "));
@@ -269,8 +286,9 @@ TEST_F(Api, TheTokenGoesToTheFileServerOnly) {
 }
 
 TEST_F(Api, HostileAnswersAreErrors) {
-  for (const std::string& body : {std::string(1'000'000, '['), std::string("\xff\xfe"), std::string("[]"), std::string("null"),
-                                  std::string(R"({"meta":[],"data":1})"), std::string(R"({"meta":{"result_code":"200"}})")}) {
+  for (const std::string& body :
+       {std::string(1'000'000, '['), std::string("\xff\xfe"), std::string("[]"), std::string("null"),
+        std::string(R"({"meta":[],"data":1})"), std::string(R"({"meta":{"result_code":"200"}})")}) {
     FakeServer server([&](const std::string&, int) { return reply(200, body); });
     EXPECT_FALSE(ClearmlApi(server.settings(), quick()).call("tasks.create", "{}").ok());
   }
@@ -284,13 +302,16 @@ TEST(Retry, Decisions) {
   };
   using enum HttpFailure;
   for (const Case& c : {Case{refused, 0, 0, false, true, false}, {timed_out, 0, 0, true, true, true},
-                        {timed_out, 0, 0, false, true, false}, {dropped, 0, 0, true, true, true}, {tls, 0, 0, false, false, false},
-                        {cancelled, 0, 0, true, false, true}, {too_large, 200, 0, true, false, true}, {bad_url, 0, 0, false, false, false},
-                        {none, 400, 400, true, false, false}, {none, 401, 401, true, false, false}, {none, 404, 404, true, false, false},
-                        {none, 404, 0, true, false, false}, {none, 415, 0, true, false, false}, {none, 302, 0, true, false, false},
-                        {none, 408, 0, true, true, true}, {none, 429, 0, true, true, false}, {none, 500, 500, true, true, true},
-                        {none, 502, 0, true, true, true}, {none, 503, 503, true, true, false}, {none, 504, 0, true, true, true},
-                        {none, 200, 0, true, true, true}, {none, 200, 400, true, false, false}}) {
+                        {timed_out, 0, 0, false, true, false},   {dropped, 0, 0, true, true, true},
+                        {tls, 0, 0, false, false, false},        {cancelled, 0, 0, true, false, true},
+                        {too_large, 200, 0, true, false, true},  {bad_url, 0, 0, false, false, false},
+                        {none, 400, 400, true, false, false},    {none, 401, 401, true, false, false},
+                        {none, 404, 404, true, false, false},    {none, 404, 0, true, false, false},
+                        {none, 415, 0, true, false, false},      {none, 302, 0, true, false, false},
+                        {none, 408, 0, true, true, true},        {none, 429, 0, true, true, false},
+                        {none, 500, 500, true, true, true},      {none, 502, 0, true, true, true},
+                        {none, 503, 503, true, true, false},     {none, 504, 0, true, true, true},
+                        {none, 200, 0, true, true, true},        {none, 200, 400, true, false, false}}) {
     ApiError error{.failure = c.failure, .http_code = c.http, .result_code = c.result};
     judge(error, c.arrived);
     EXPECT_EQ(error.temporary, c.temporary) << name_of(c.failure) << " " << c.http;
@@ -330,7 +351,8 @@ TEST(Login, Renewal) {
   EXPECT_EQ(detail::renewal_after(token(R"({"exp":1100})", 1), 1000), 50s);
   EXPECT_EQ(detail::renewal_after(token(R"({"exp":500})", 1), 1000), 0s);
   EXPECT_EQ(detail::renewal_after(token(R"({"iat":1000,"exp":11000})", 1), 10'999), 9640s);  // clocks differ
-  for (const char* other : {"", "a.b", "a.b.c", "no token"}) EXPECT_EQ(detail::renewal_after(other, 0), std::nullopt);
+  for (const char* other : {"", "a.b", "a.b.c", "no token"})
+    EXPECT_EQ(detail::renewal_after(other, 0), std::nullopt);
   EXPECT_EQ(detail::renewal_after(token(R"({"exp":"x"})", 1), 0), std::nullopt);
   EXPECT_EQ(detail::renewal_after(token("[]", 1), 0), std::nullopt);
 }

@@ -55,7 +55,8 @@ TEST_F(Http, KeepsConnectionsButForRequestsThatAreSentOnce) {
 
 TEST_F(Http, ARequestThatIsSentOnceIsNotRepeatedOnAClosedConnection) {
   int calls = 0;
-  ScriptedServer server([&](const std::string&) { return ++calls == 1 ? reply(200, "x") : Reply{.bytes = "", .close = true}; });
+  ScriptedServer server(
+      [&](const std::string&) { return ++calls == 1 ? reply(200, "x") : Reply{.bytes = "", .close = true}; });
   HttpRequest request = ask(server.url());
   EXPECT_TRUE(client_.get(request).ok());
   request.once = true;
@@ -67,7 +68,9 @@ TEST_F(Http, ARequestThatIsSentOnceIsNotRepeatedOnAClosedConnection) {
 
 TEST_F(Http, RefusedCannotHaveArrived) {
   int port = 0;
-  { port = ScriptedServer([](const std::string&) { return Reply{}; }).port(); }
+  {
+    port = ScriptedServer([](const std::string&) { return Reply{}; }).port();
+  }
   const HttpAnswer answer = client_.post(ask(text("http://127.0.0.1:", port)), "x");
   EXPECT_EQ(answer.failure, HttpFailure::refused);
   EXPECT_FALSE(answer.may_have_arrived);
@@ -76,7 +79,8 @@ TEST_F(Http, RefusedCannotHaveArrived) {
 }
 
 TEST_F(Http, LimitsOnTimeEndAHang) {
-  ScriptedServer server([](const std::string&) { return Reply{.bytes = "HTTP/1.1 200 OK\r\n", .hang = true}; });
+  ScriptedServer server(
+      [](const std::string&) { return Reply{.bytes = "HTTP/1.1 200 OK\r\n", .hang = true}; });
   HttpRequest request = ask(server.url());
   request.limits.total = 200ms;
   HttpAnswer answer = client_.get(request);
@@ -100,7 +104,8 @@ TEST_F(Http, LostAnswersAreSeen) {
 
 TEST_F(Http, RedirectionsAreAnswers) {
   ScriptedServer other([](const std::string&) { return reply(200, "stolen"); });
-  ScriptedServer server([&](const std::string&) { return reply(302, "", "Location: " + other.url() + "/x\r\n"); });
+  ScriptedServer server(
+      [&](const std::string&) { return reply(302, "", "Location: " + other.url() + "/x\r\n"); });
   HttpRequest request = ask(server.url());
   request.headers = {"Authorization: Bearer hidden"};
   const HttpAnswer answer = client_.get(request);
@@ -166,7 +171,8 @@ TEST_F(Http, UploadsOneNamedPart) {
   const std::string sent = server.requests().at(0);
   EXPECT_THAT(sent, testing::StartsWith("POST / HTTP/1.1\r\n"));
   EXPECT_THAT(sent, HasSubstr("Content-Type: multipart/form-data; boundary="));
-  EXPECT_THAT(sent, HasSubstr("Content-Disposition: form-data; name=\"/p/a%23b.pt\"; filename=\"/p/a%23b.pt\""));
+  EXPECT_THAT(sent,
+              HasSubstr("Content-Disposition: form-data; name=\"/p/a%23b.pt\"; filename=\"/p/a%23b.pt\""));
   EXPECT_THAT(sent, HasSubstr("\r\n\r\nweights\r\n"));
   EXPECT_EQ(client_.upload(ask(server.url()), "x", folder_ / "absent").failure, HttpFailure::file);
 }

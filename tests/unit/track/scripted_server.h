@@ -26,7 +26,8 @@ struct Reply {
 
 // 200 and others, with a length, the connection kept.
 inline Reply reply(int status, const std::string& body, const std::string& headers = "") {
-  return {.bytes = text("HTTP/1.1 ", status, " Text\r\nContent-Length: ", body.size(), "\r\n", headers, "\r\n", body)};
+  return {.bytes = text("HTTP/1.1 ", status, " Text\r\nContent-Length: ", body.size(), "\r\n", headers,
+                        "\r\n", body)};
 }
 
 // Serves each connection in a thread of its own. The handler gets whole requests (head and body), one at a
