@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <stdlib.h>
 
+#include <atomic>
 #include <ctime>
 
 #include "lab/core/error.h"
@@ -39,8 +40,10 @@ std::string token(const std::string& claims, int number) {
 class FakeServer {
  public:
   using Answer = std::function<Reply(const std::string& request, int call)>;
-  explicit FakeServer(Answer answer)
-      : answer_(std::move(answer)), server_([this](const std::string& request) { return handle(request); }) {}
+  explicit FakeServer(Answer answer, std::string claims = text(R"({"exp":)", std::time(nullptr) + 10000, "}"))
+      : answer_(std::move(answer)),
+        claims_(std::move(claims)),
+        server_([this](const std::string& request) { return handle(request); }) {}
 
   ClearmlSettings settings() const {
     ClearmlSettings out;
@@ -59,8 +62,7 @@ class FakeServer {
     return count;
   }
 
-  std::string claims = text(R"({"exp":)", std::time(nullptr) + 10000, "}");
-  int revoked = 0;  // tokens up to this number
+  std::atomic<int> revoked = 0;  // tokens up to this number
 
  private:
   Reply handle(const std::string& request) {
@@ -69,7 +71,7 @@ class FakeServer {
           request.find("Authorization: Basic " + base64("KEY1:SECRET1")) != std::string::npos ||
           request.find("Authorization: Bearer ready") != std::string::npos;
       if (!known) return reply(401, envelope(401, 22, "Unauthorized (invalid credentials) SECRET1"));
-      return reply(200, envelope(200, 0, "OK", text(R"({"token":")", token(claims, ++logins_), "\"}")));
+      return reply(200, envelope(200, 0, "OK", text(R"({"token":")", token(claims_, ++logins_), "\"}")));
     }
     const size_t at = request.find(".sign");
     if (at < request.find("\r\n\r\n") && std::stoi(request.substr(at + 5)) <= revoked)
@@ -78,6 +80,7 @@ class FakeServer {
   }
 
   Answer answer_;
+  std::string claims_;
   int logins_ = 0, calls_ = 0;
   ScriptedServer server_;
 };
@@ -142,8 +145,7 @@ TEST_F(Api, ARefusedTokenIsRenewedOnceWithANewHeader) {
 }
 
 TEST_F(Api, ATokenIsRenewedBeforeItsEnd) {
-  FakeServer server([](const std::string&, int) { return good(); });
-  server.claims = R"({"iat":1000,"exp":1000})";
+  FakeServer server([](const std::string&, int) { return good(); }, R"({"iat":1000,"exp":1000})");
   ClearmlApi api(server.settings(), quick());
   api.call("tasks.ping", "{}");
   api.call("tasks.ping", "{}");
@@ -244,6 +246,7 @@ TEST_F(Api, BatchesAreSplitBySize) {
   const BatchAnswer answer =
       api.add_batch(std::vector<std::string>{"1234", "5678", "abcd", "much too long", "efgh"});
   EXPECT_TRUE(answer.ok());
+  EXPECT_EQ(server.requests().size(), 4u);  // a login, three batches
   EXPECT_THAT(bodies, testing::ElementsAre("1234\n5678\n", "abcd\n", "efgh\n"));
   EXPECT_EQ(answer.taken, 5u);
   EXPECT_EQ(answer.refused, 2);
