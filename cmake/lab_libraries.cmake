@@ -1,6 +1,7 @@
 # The libraries lab stands on, each found once, here and by find_package(lab). scripts/setup installs all of them.
 find_package(Threads REQUIRED)
 find_package(ZLIB REQUIRED)
+find_package(CURL REQUIRED)
 find_package(HDF5 REQUIRED COMPONENTS C)
 find_package(MPI REQUIRED COMPONENTS C)
 find_package(nlohmann_json REQUIRED)

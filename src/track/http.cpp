@@ -1,0 +1,334 @@
+#include "lab/track/http.h"
+
+#include <curl/curl.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cctype>
+#include <cerrno>
+#include <cstdlib>
+#include <ctime>
+#include <filesystem>
+#include <utility>
+
+#include "lab/core/error.h"
+
+namespace lab {
+namespace {
+
+// A write to a closed connection within TLS may raise SIGPIPE, which would end the process. It goes to the
+// thread that wrote: held back there and taken away, it harms nobody and changes nothing for other threads.
+class NoBrokenPipe {
+ public:
+  NoBrokenPipe() {
+    sigemptyset(&pipe_);
+    sigaddset(&pipe_, SIGPIPE);
+    sigset_t pending;
+    sigpending(&pending);
+    was_pending_ = sigismember(&pending, SIGPIPE) == 1;
+    pthread_sigmask(SIG_BLOCK, &pipe_, &before_);
+  }
+  ~NoBrokenPipe() {
+    const timespec at_once{};
+    if (!was_pending_)
+      while (sigtimedwait(&pipe_, nullptr, &at_once) == SIGPIPE) {
+      }
+    pthread_sigmask(SIG_SETMASK, &before_, nullptr);
+  }
+  NoBrokenPipe(const NoBrokenPipe&) = delete;
+  NoBrokenPipe& operator=(const NoBrokenPipe&) = delete;
+
+ private:
+  sigset_t pipe_, before_;
+  bool was_pending_ = false;
+};
+
+// A file that appears under its name only when it is complete.
+class NewFile {
+ public:
+  explicit NewFile(const std::string& path) : path_(path), partial_(text(path, ".partial-", getpid())) {
+    fd_ = open(partial_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (fd_ < 0) problem_ = errno;
+  }
+  ~NewFile() {
+    if (fd_ < 0) return;
+    close(fd_);
+    unlink(partial_.c_str());
+  }
+  NewFile(const NewFile&) = delete;
+  NewFile& operator=(const NewFile&) = delete;
+
+  bool append(std::string_view bytes) {
+    while (!problem_ && !bytes.empty()) {
+      const ssize_t wrote = write(fd_, bytes.data(), bytes.size());
+      if (wrote < 0 && errno == EINTR) continue;
+      if (wrote < 0)
+        problem_ = errno;
+      else
+        bytes.remove_prefix(static_cast<size_t>(wrote));
+    }
+    return !problem_;
+  }
+  bool finish() {
+    if (!problem_ && fsync(fd_) != 0) problem_ = errno;
+    if (!problem_ && rename(partial_.c_str(), path_.c_str()) != 0) problem_ = errno;
+    return !problem_;
+  }
+  int problem() const { return problem_; }
+
+ private:
+  std::string path_, partial_;
+  int fd_ = -1;
+  int problem_ = 0;
+};
+
+bool start_curl() {
+  static const bool started = curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK;
+  return started;
+}
+
+HttpFailure failure_of(CURLcode code) {
+  switch (code) {
+    case CURLE_OK:
+      return HttpFailure::none;
+    case CURLE_COULDNT_RESOLVE_PROXY:
+    case CURLE_COULDNT_RESOLVE_HOST:
+    case CURLE_COULDNT_CONNECT:
+      return HttpFailure::refused;
+    case CURLE_OPERATION_TIMEDOUT:
+      return HttpFailure::timed_out;
+    case CURLE_PEER_FAILED_VERIFICATION:
+    case CURLE_SSL_CACERT_BADFILE:
+    case CURLE_SSL_ISSUER_ERROR:
+    case CURLE_SSL_CERTPROBLEM:
+      return HttpFailure::tls;
+    case CURLE_UNSUPPORTED_PROTOCOL:
+    case CURLE_URL_MALFORMAT:
+    case CURLE_LOGIN_DENIED:
+      return HttpFailure::bad_url;
+    case CURLE_READ_ERROR:
+    case CURLE_FILE_COULDNT_READ_FILE:
+      return HttpFailure::file;
+    case CURLE_ABORTED_BY_CALLBACK:
+      return HttpFailure::cancelled;
+    default:
+      return HttpFailure::dropped;
+  }
+}
+
+std::string header_value(std::string_view line, std::string_view lower_name) {
+  const size_t colon = line.find(':');
+  const auto same = [](char a, char b) { return std::tolower(static_cast<unsigned char>(a)) == b; };
+  if (colon == std::string_view::npos || !std::ranges::equal(line.substr(0, colon), lower_name, same))
+    return "";
+  const size_t begin = line.find_first_not_of(" \t", colon + 1);
+  const size_t end = line.find_last_not_of(" \t\r\n");
+  return begin == std::string_view::npos || end < begin ? ""
+                                                        : std::string(line.substr(begin, end + 1 - begin));
+}
+
+}  // namespace
+
+// One request: what is sent, and what has come so far.
+struct HttpClient::Transfer {
+  CURL* curl = nullptr;
+  HttpAnswer answer;
+  NewFile* file = nullptr;  // where the body of an answer 2xx goes
+  int64_t most = 0, got = 0;
+
+  static size_t on_body(char* bytes, size_t one, size_t size, void* self) {
+    auto& transfer = *static_cast<Transfer*>(self);
+    size *= one;
+    transfer.got += static_cast<int64_t>(size);
+    if (transfer.got > transfer.most) {
+      transfer.answer.failure = HttpFailure::too_large;
+      return 0;
+    }
+    long status = 0;
+    curl_easy_getinfo(transfer.curl, CURLINFO_RESPONSE_CODE, &status);
+    if (!transfer.file || status < 200 || status > 299) {
+      transfer.answer.body.append(bytes, size);
+    } else if (!transfer.file->append({bytes, size})) {
+      transfer.answer.failure = HttpFailure::file;
+      return 0;
+    }
+    return size;
+  }
+
+  static size_t on_header(char* bytes, size_t one, size_t size, void* self) {
+    auto& answer = static_cast<Transfer*>(self)->answer;
+    const std::string_view line(bytes, size * one);
+    if (const std::string value = header_value(line, "location"); !value.empty()) answer.location = value;
+    // It may also be a date, which is as good as nothing: our clock may be another one.
+    if (const std::string value = header_value(line, "retry-after"); !value.empty())
+      answer.retry_after = std::chrono::seconds(std::clamp(std::atoi(value.c_str()), 0, 3600));
+    return size * one;
+  }
+
+  static int on_progress(void* client, curl_off_t, curl_off_t, curl_off_t, curl_off_t) {
+    return static_cast<HttpClient*>(client)->cancelled() ? 1 : 0;
+  }
+};
+
+std::string_view name_of(HttpFailure failure) {
+  switch (failure) {
+    case HttpFailure::none:
+      return "none";
+    case HttpFailure::refused:
+      return "refused";
+    case HttpFailure::timed_out:
+      return "timed out";
+    case HttpFailure::tls:
+      return "certificate not trusted";
+    case HttpFailure::dropped:
+      return "connection dropped";
+    case HttpFailure::too_large:
+      return "answer too large";
+    case HttpFailure::cancelled:
+      return "cancelled";
+    case HttpFailure::file:
+      return "file";
+    case HttpFailure::bad_url:
+      return "not a URL to ask";
+  }
+  return "unknown";
+}
+
+HttpClient::HttpClient(HttpOptions options) : options_(std::move(options)) {
+  if (start_curl()) handle_ = curl_easy_init();
+  if (!handle_) throw Unavailable("the HTTP library libcurl does not start; is there memory left?");
+}
+
+HttpClient::~HttpClient() { curl_easy_cleanup(handle_); }
+
+HttpAnswer HttpClient::get(const HttpRequest& request) {
+  curl_easy_reset(handle_);
+  Transfer transfer;
+  return run(request, transfer);
+}
+
+HttpAnswer HttpClient::post(const HttpRequest& request, std::string_view body) {
+  curl_easy_reset(handle_);
+  curl_easy_setopt(handle_, CURLOPT_POST, 1L);
+  curl_easy_setopt(handle_, CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(body.size()));
+  curl_easy_setopt(handle_, CURLOPT_POSTFIELDS, body.empty() ? "" : body.data());
+  Transfer transfer;
+  return run(request, transfer);
+}
+
+HttpAnswer HttpClient::upload(const HttpRequest& request, const std::string& name, const std::string& file) {
+  curl_easy_reset(handle_);
+  const std::unique_ptr<curl_mime, decltype(&curl_mime_free)> form(curl_mime_init(handle_), curl_mime_free);
+  curl_mimepart* part = curl_mime_addpart(form.get());
+  curl_mime_name(part, name.c_str());
+  if (curl_mime_filedata(part, file.c_str()) != CURLE_OK) {
+    HttpAnswer answer;
+    answer.failure = HttpFailure::file;
+    answer.may_have_arrived = false;
+    answer.problem = lab::text("cannot read ", file, ": ", system_error_text(errno));
+    return answer;
+  }
+  curl_mime_filename(part, name.c_str());
+  curl_easy_setopt(handle_, CURLOPT_MIMEPOST, form.get());
+  Transfer transfer;
+  return run(request, transfer);
+}
+
+HttpAnswer HttpClient::download(const HttpRequest& request, const std::string& path) {
+  curl_easy_reset(handle_);
+  NewFile file(path);
+  Transfer transfer;
+  transfer.file = &file;
+  HttpAnswer answer;
+  if (!file.problem()) answer = run(request, transfer);
+  if (file.problem() || (answer.ok() && !file.finish())) {
+    answer.failure = HttpFailure::file;
+    answer.problem = lab::text("cannot write ", path, ": ", system_error_text(file.problem()));
+  }
+  return answer;
+}
+
+HttpAnswer HttpClient::run(const HttpRequest& request, Transfer& transfer) {
+  const auto set = [this](CURLoption option, auto value) { curl_easy_setopt(handle_, option, value); };
+  std::unique_ptr<curl_slist, decltype(&curl_slist_free_all)> headers(nullptr, curl_slist_free_all);
+  const auto add = [&headers](const std::string& line) {
+    headers.reset(curl_slist_append(headers.release(), line.c_str()));
+  };
+  for (const std::string& line : request.headers) add(line);
+  add("Expect:");  // curl would wait a second for servers that do not know it
+  transfer.curl = handle_;
+  transfer.most = request.limits.answer_bytes;
+  char problem[CURL_ERROR_SIZE] = {};
+
+  set(CURLOPT_URL, request.url.c_str());
+  set(CURLOPT_HTTPHEADER, headers.get());
+  set(CURLOPT_PROTOCOLS_STR, "http,https");
+  set(CURLOPT_DISALLOW_USERNAME_IN_URL, 1L);
+  set(CURLOPT_HTTP_VERSION, static_cast<long>(CURL_HTTP_VERSION_1_1));
+  set(CURLOPT_FRESH_CONNECT, request.once ? 1L : 0L);
+  set(CURLOPT_NOSIGNAL, 1L);
+  set(CURLOPT_CONNECTTIMEOUT_MS, static_cast<long>(request.limits.connect.count()));
+  set(CURLOPT_TIMEOUT_MS, std::max(1L, static_cast<long>(request.limits.total.count())));
+  set(CURLOPT_LOW_SPEED_LIMIT, 1L);
+  set(CURLOPT_LOW_SPEED_TIME, static_cast<long>(request.limits.idle.count()));
+  set(CURLOPT_SSL_VERIFYPEER, options_.verify_tls ? 1L : 0L);
+  set(CURLOPT_SSL_VERIFYHOST, options_.verify_tls ? 2L : 0L);
+  std::error_code absent;
+  const bool folder = std::filesystem::is_directory(options_.ca_path, absent);
+  if (folder)
+    set(CURLOPT_CAPATH, options_.ca_path.c_str());
+  else if (!options_.ca_path.empty())
+    set(CURLOPT_CAINFO, options_.ca_path.c_str());
+  set(CURLOPT_ERRORBUFFER, static_cast<char*>(problem));
+  set(CURLOPT_WRITEFUNCTION, &Transfer::on_body);
+  set(CURLOPT_WRITEDATA, &transfer);
+  set(CURLOPT_HEADERFUNCTION, &Transfer::on_header);
+  set(CURLOPT_HEADERDATA, &transfer);
+  set(CURLOPT_XFERINFOFUNCTION, &Transfer::on_progress);
+  set(CURLOPT_XFERINFODATA, this);
+  set(CURLOPT_NOPROGRESS, 0L);
+
+  HttpAnswer& answer = transfer.answer;
+  CURLcode code = CURLE_ABORTED_BY_CALLBACK;
+  if (!cancelled_) {
+    const NoBrokenPipe guard;
+    code = curl_easy_perform(handle_);
+  }
+  long status = 0, sent = 0;
+  curl_easy_getinfo(handle_, CURLINFO_RESPONSE_CODE, &status);
+  curl_easy_getinfo(handle_, CURLINFO_REQUEST_SIZE, &sent);
+  curl_easy_reset(handle_);  // what was set points into this call
+  answer.status = static_cast<int>(status);
+  if (code != CURLE_OK && answer.failure == HttpFailure::none) answer.failure = failure_of(code);
+  if (answer.failure == HttpFailure::none) return std::move(answer);
+  answer.may_have_arrived = sent > 0;
+  answer.problem = *problem ? std::string(problem) : std::string(name_of(answer.failure));
+  if (answer.failure == HttpFailure::too_large)
+    answer.problem = lab::text("the answer is longer than ", byte_size(static_cast<uint64_t>(transfer.most)));
+  return std::move(answer);
+}
+
+bool is_below(std::string_view url, std::string_view host) {
+  if (host.empty() || !url.starts_with(host)) return false;
+  const std::string_view rest = url.substr(host.size());
+  return rest.empty() || rest.front() == '/';
+}
+
+std::string percent_encoded(std::string_view text, std::string_view safe) {
+  constexpr std::string_view digits = "0123456789ABCDEF";
+  std::string out;
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    const bool plain =
+        byte < 0x80 && (std::isalnum(byte) || std::string_view("_.-~").find(c) != std::string_view::npos);
+    if (plain || safe.find(c) != std::string_view::npos)
+      out += c;
+    else
+      out.append({'%', digits[byte >> 4], digits[byte & 15]});
+  }
+  return out;
+}
+
+}  // namespace lab
