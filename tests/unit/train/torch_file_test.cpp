@@ -231,7 +231,7 @@ TEST_F(TorchFileTest, DepthAndSharingAreBounded) {
   EXPECT_SAYS(refusal(nested(65)), "nested deeper");
   EXPECT_SAYS(refusal(nested(100'000)), "nested deeper");
   std::string twins = "]";  // each list holds the one before twice
-  for (int i = 0; i < 40; ++i) twins += raw("q\1](h\1h\1e"sv);
+  for (int i = 0; i < 40; ++i) twins += raw("q\0010](h\1h\1e"sv);
   EXPECT_SAYS(refusal(twins), "the same parts so often");
 }
 
