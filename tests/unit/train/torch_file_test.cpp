@@ -259,6 +259,7 @@ TEST_F(TorchFileTest, HostileArchivesAreRefused) {
   EXPECT_SAYS(with("/x"), "not relative");
   EXPECT_SAYS(with("archive\\x"), "not relative");
   EXPECT_SAYS(with("archive/\1"), "control characters");
+  EXPECT_SAYS(with("archive/\xff"), "no UTF-8");
   EXPECT_SAYS(with(""), "empty");
   EXPECT_SAYS(with("other/x"), "outside of the folder");
   EXPECT_SAYS(with("other/data.pkl"), "two saved objects");
