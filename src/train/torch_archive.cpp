@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "lab/core/error.h"
+#include "train/torch_tree.h"
 
 namespace lab::detail {
 namespace {
@@ -107,6 +108,7 @@ void read_zip64(Bytes extra, uint64_t extra_at, Entry& entry) {
 }
 
 void check_name(const Entry& entry) {
+  if (!is_utf8(entry.name)) damaged(entry.listed_at, "the name of an entry is no UTF-8");
   const auto refuse = [&](const char* what) {
     damaged(entry.listed_at, "the name ", quoted(entry.name.substr(0, 100)), " of an entry ", what);
   };

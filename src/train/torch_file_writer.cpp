@@ -151,34 +151,34 @@ class Archive {
 
   void add(const std::string& name, Bytes bytes, const std::string& what) {
     const std::string full = "archive/" + name;
+    const uint64_t header_at = end_, size = bytes.size();
+    const bool large = header_at >= all_ones || size >= all_ones;  // then 64-bit numbers follow
+    const auto short_number = [&](uint64_t value) { return large ? all_ones : static_cast<uint32_t>(value); };
     Bytestring fields;
-    fields.number(uint16_t{45})
-        .number(uint16_t{0})
-        .number(uint16_t{0})
-        .number(uint16_t{0})
-        .number(january_1980);
-    fields.number(checksum_of(bytes)).number(all_ones).number(all_ones);
+    fields.number(uint16_t{45}).number(uint16_t{0}).number(uint16_t{0}).number(january_1980);
+    fields.number(checksum_of(bytes)).number(short_number(size)).number(short_number(size));
     fields.number(static_cast<uint16_t>(full.size()));
-    const uint64_t header_at = end_, unpadded = header_at + 30 + full.size() + long_fields_bytes + 4;
-    const uint64_t padding = (alignment - unpadded % alignment) % alignment;
-    Bytestring header;
-    header.number(uint32_t{0x04034b50}).letters(fields.text());
-    header.number(static_cast<uint16_t>(long_fields_bytes + 4 + padding)).letters(full);
-    header.number(uint16_t{1})
-        .number(uint16_t{16})
-        .number(uint64_t{bytes.size()})
-        .number(uint64_t{bytes.size()});
-    header.letters("FB").number(static_cast<uint16_t>(padding)).letters(std::string(padding, 'Z'));
-    append(header.text(), what);
+    Bytestring sizes, sizes_and_place;
+    if (large) {
+      sizes.number(uint16_t{1}).number(uint16_t{16}).number(size).number(size);
+      sizes_and_place.number(uint16_t{1}).number(uint16_t{24}).number(size).number(size).number(header_at);
+    }
+    const uint64_t unpadded = header_at + 30 + full.size() + sizes.text().size() + 4;
+    const std::string padding((alignment - unpadded % alignment) % alignment, 'Z');
+    sizes.letters("FB").number(static_cast<uint16_t>(padding.size())).letters(padding);  // as PyTorch aligns
+    append(Bytestring()
+               .number(uint32_t{0x04034b50})
+               .letters(fields.text())
+               .number(static_cast<uint16_t>(sizes.text().size()))
+               .letters(full + sizes.text())
+               .text(),
+           what);
     append(bytes, what);
     directory_.number(uint32_t{0x02014b50}).number(uint16_t{45}).letters(fields.text());
-    directory_.number(uint16_t{28}).number(uint16_t{0}).number(uint16_t{0}).number(uint16_t{0});
-    directory_.number(uint32_t{0}).number(all_ones).letters(full);
-    directory_.number(uint16_t{1})
-        .number(uint16_t{24})
-        .number(uint64_t{bytes.size()})
-        .number(uint64_t{bytes.size()});
-    directory_.number(header_at);
+    directory_.number(static_cast<uint16_t>(sizes_and_place.text().size()));
+    directory_.letters(std::string(10, '\0'))
+        .number(short_number(header_at));  // no comment, first part, no attributes
+    directory_.letters(full + sizes_and_place.text());
     ++entries_;
   }
 
@@ -193,12 +193,10 @@ class Archive {
     end.number(uint32_t{0x06064b50}).number(uint64_t{44}).number(uint16_t{45}).number(uint16_t{45});
     end.number(uint32_t{0}).number(uint32_t{0}).number(entries_).number(entries_).number(bytes).number(begin);
     end.number(uint32_t{0x07064b50}).number(uint32_t{0}).number(begin + bytes).number(uint32_t{1});
-    end.number(uint32_t{0x06054b50})
-        .number(uint32_t{0})
-        .number(uint32_t{all_ones})
-        .number(all_ones)
-        .number(all_ones);
-    end.number(uint16_t{0});
+    const auto last_entries = static_cast<uint16_t>(std::min<uint64_t>(entries_, 0xFFFF));
+    end.number(uint32_t{0x06054b50}).number(uint32_t{0}).number(last_entries).number(last_entries);
+    end.number(static_cast<uint32_t>(std::min<uint64_t>(bytes, all_ones)));
+    end.number(static_cast<uint32_t>(std::min<uint64_t>(begin, all_ones))).number(uint16_t{0});
     append(directory_.text() + end.text(), "the list of entries");
     return pieces_;
   }
@@ -206,7 +204,7 @@ class Archive {
  private:
   static constexpr uint32_t all_ones = 0xFFFFFFFF,
                             january_1980 = 0x00210000;  // no clock: equal input, equal bytes
-  static constexpr uint64_t alignment = 64, long_fields_bytes = 20;
+  static constexpr uint64_t alignment = 64;
 
   static uint32_t checksum_of(Bytes bytes) {
     return static_cast<uint32_t>(crc32_z(0, reinterpret_cast<const Bytef*>(bytes.data()), bytes.size()));

@@ -231,7 +231,7 @@ TEST_F(TorchFileTest, DepthAndSharingAreBounded) {
   EXPECT_SAYS(refusal(nested(65)), "nested deeper");
   EXPECT_SAYS(refusal(nested(100'000)), "nested deeper");
   std::string twins = "]";  // each list holds the one before twice
-  for (int i = 0; i < 40; ++i) twins += raw("q\1](h\1h\1e"sv);
+  for (int i = 0; i < 40; ++i) twins += raw("q\0010](h\1h\1e"sv);
   EXPECT_SAYS(refusal(twins), "the same parts so often");
 }
 
@@ -259,6 +259,7 @@ TEST_F(TorchFileTest, HostileArchivesAreRefused) {
   EXPECT_SAYS(with("/x"), "not relative");
   EXPECT_SAYS(with("archive\\x"), "not relative");
   EXPECT_SAYS(with("archive/\1"), "control characters");
+  EXPECT_SAYS(with("archive/\xff"), "no UTF-8");
   EXPECT_SAYS(with(""), "empty");
   EXPECT_SAYS(with("other/x"), "outside of the folder");
   EXPECT_SAYS(with("other/data.pkl"), "two saved objects");
