@@ -269,22 +269,22 @@ def test_finds_damage():
     draw = random.Random(5)
     for source in ("whole.pt", "ours.pt"):
         whole = open(source, "rb").read()
-        for size in [0, 1, 3, 4, 21, 22, len(whole) - 1, len(whole) - 22] + draw.sample(range(len(whole)), 20):
+        for size in [0, 1, 3, 4, 21, 22, len(whole) - 1, len(whole) - 22] + draw.sample(range(len(whole)), 6):
             open("cut.pt", "wb").write(whole[:size])
             run("verify", "cut.pt", code=65, words=["cut.pt"])
         open("cut.pt", "wb").write(whole + b"x")
         run("verify", "cut.pt", code=65)
         refused = 0
-        for _ in range(300):
+        for _ in range(40):  # the fuzz program tries thousands
             damaged = bytearray(whole)
             damaged[draw.randrange(len(whole))] ^= 1 << draw.randrange(8)
             open("damaged.pt", "wb").write(damaged)
             result = subprocess.run([program, "diff", source, "damaged.pt"], capture_output=True, text=True, timeout=60)
             assert result.returncode in (0, 65), (result, damaged)
             refused += result.returncode == 65
-        assert refused > 100, refused
+        assert refused > 13, refused
         start = whole.index(bits(expected["weight"])[:64])
-        for _ in range(40):
+        for _ in range(10):
             damaged = bytearray(whole)
             damaged[start + draw.randrange(160)] ^= 1 << draw.randrange(8)
             open("damaged.pt", "wb").write(damaged)
