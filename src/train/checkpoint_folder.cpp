@@ -22,17 +22,28 @@ namespace {
 // one snapshot to the next.
 class Staged {
  public:
+  void make_room(const Snapshot& like) {
+    tensors_.resize(like.model.size() + like.rest.size());
+    size_t at = 0;
+    for (const auto* list : {&like.model, &like.rest})
+      for (const auto& [name, tensor] : *list) {
+        at::Tensor& room = tensors_[at++];
+        if (!room.defined() || room.sizes() != tensor.sizes() || room.scalar_type() != tensor.scalar_type())
+          room = torch::empty(tensor.sizes(), tensor.scalar_type());
+      }
+  }
+  // The kernel hands out memory when it is first written to: that takes longer than to copy into it.
+  void touch() {
+    for (at::Tensor& room : tensors_) room.zero_();
+  }
   void copy(const Snapshot& snapshot) {
+    make_room(snapshot);
     views_.clear();
-    tensors_.resize(snapshot.model.size() + snapshot.rest.size());
     size_t at = 0;
     for (const auto* list : {&snapshot.model, &snapshot.rest})
       for (const auto& [name, tensor] : *list) {
         at::Tensor& copy = tensors_[at++];
-        if (copy.defined() && copy.sizes() == tensor.sizes() && copy.scalar_type() == tensor.scalar_type())
-          copy.copy_(tensor.detach());
-        else
-          copy = tensor.detach().clone(at::MemoryFormat::Contiguous);
+        copy.copy_(tensor.detach());
         views_.push_back({name, dtype_of(copy.scalar_type()), copy.sizes().vec(), copy.const_data_ptr()});
       }
   }
@@ -77,6 +88,11 @@ class CheckpointFolder final : public CheckpointSink {
   }
   CheckpointFolder(const CheckpointFolder&) = delete;
   CheckpointFolder& operator=(const CheckpointFolder&) = delete;
+
+  void expect(const Snapshot& like) override {
+    staged_.make_room(like);
+    pending_ = lane_.submit([this] { staged_.touch(); });
+  }
 
   void save(const Snapshot& snapshot) override {
     finish();

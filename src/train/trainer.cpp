@@ -241,6 +241,7 @@ FitResult Trainer::fit() {
                              s.steps};
   agree(s.comm, [&] { s.tell<const FitReport&>(&Callback::fit_started, fit_report); });
   s.reader = s.open_reader();
+  if (s.options.enable_checkpointing) s.context.checkpoints.expect(s.snapshot());
   while (!s.stopping()) {
     if (!s.epoch_finished && s.at_epoch_end()) {
       if (s.steps == 0)

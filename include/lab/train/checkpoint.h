@@ -51,6 +51,8 @@ struct SavedRun {
 class CheckpointSink {
  public:
   virtual ~CheckpointSink() = default;
+  // Told once, before training, what snapshots will look like: memory for them is made ready beside it.
+  virtual void expect(const Snapshot& /*like*/) {}
   // Returns as soon as the tensors may change again; an error in writing may be thrown by a later call.
   virtual void save(const Snapshot& snapshot) = 0;
   // All of it is on the disk.
