@@ -2,7 +2,7 @@
 
     save_cost.py BUILD_FOLDER [--parameters N] [--folder F] [--times T]
 
-Interleaved runs; medians with the least and the most. torch.save is given its best: no read back, and once without fsync too.
+Interleaved runs; saves 2.5 s apart, so that the disk is done with one before the next comes; medians with the least and the most. torch.save is given its best: no read back, and once without fsync too.
 """
 
 import argparse
@@ -35,7 +35,7 @@ def torch_save(folder, parameters, sync):
 def lab_save(bench, folder, parameters):
     folder.mkdir()
     os.sync()
-    done = subprocess.run([bench, folder, str(parameters), "40", "0.1"], capture_output=True, text=True, check=True)
+    done = subprocess.run([bench, folder, str(parameters), "40", "0.25"], capture_output=True, text=True, check=True)
     return map(float, done.stdout.split())
 
 
