@@ -18,6 +18,7 @@
 
 #include "lab/core/error.h"
 #include "train/safetensors_format.h"
+#include "train/tensor_bytes.h"
 
 namespace lab {
 namespace {
@@ -41,15 +42,7 @@ std::string shown(const std::string& name) {
   return name.size() <= most ? lab::quoted(name) : lab::quoted(name.substr(0, most)) + "...";
 }
 
-struct Descriptor {
-  int fd;
-  explicit Descriptor(int fd_) : fd(fd_) {}
-  ~Descriptor() {
-    if (fd >= 0) close(fd);
-  }
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-};
+using detail::Descriptor;
 
 void read_exactly(int fd, void* to, int64_t bytes) {
   for (auto* at = static_cast<std::byte*>(to); bytes > 0;) {

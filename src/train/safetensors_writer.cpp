@@ -7,6 +7,7 @@
 #include "lab/train/safetensors.h"
 #include "train/partial_file.h"
 #include "train/safetensors_format.h"
+#include "train/tensor_bytes.h"
 
 namespace lab {
 namespace {
@@ -14,12 +15,7 @@ namespace {
 using nlohmann::json;
 using Bytes = std::span<const std::byte>;
 
-Bytes bytes_of(const TensorView& tensor) {
-  const auto bytes = byte_count(tensor.type, tensor.shape);
-  if (!bytes)
-    throw Bug("the shape of tensor ", lab::quoted(tensor.name), " has a negative or an absurd dimension");
-  return {static_cast<const std::byte*>(tensor.data), static_cast<size_t>(*bytes)};
-}
+using detail::bytes_of;
 
 Bytes bytes_of(const std::string& value) { return std::as_bytes(std::span(value)); }
 

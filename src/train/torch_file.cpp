@@ -10,6 +10,7 @@
 #include <new>
 
 #include "lab/core/error.h"
+#include "train/tensor_bytes.h"
 #include "train/torch_archive.h"
 #include "train/torch_objects.h"
 #include "train/torch_pickle.h"
@@ -21,15 +22,7 @@ using detail::TorchArchive;
 using detail::TorchObjects;
 using Bytes = std::span<const std::byte>;
 
-struct Descriptor {
-  int fd;
-  explicit Descriptor(int fd_) : fd(fd_) {}
-  ~Descriptor() {
-    if (fd >= 0) close(fd);
-  }
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-};
+using detail::Descriptor;
 
 // All of a file, at an address that torch's alignment of tensors holds for.
 struct FileBytes {

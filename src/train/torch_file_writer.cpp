@@ -10,6 +10,7 @@
 #include "lab/core/error.h"
 #include "lab/train/torch_file.h"
 #include "train/partial_file.h"
+#include "train/tensor_bytes.h"
 #include "train/torch_opcodes.h"
 #include "train/torch_tree.h"
 #include "train/torch_types.h"
@@ -20,12 +21,7 @@ namespace {
 using detail::Op;
 using Bytes = std::span<const std::byte>;
 
-Bytes bytes_of(const TensorView& tensor) {
-  const auto bytes = byte_count(tensor.type, tensor.shape);
-  if (!bytes)
-    throw Bug("the shape of tensor ", quoted(tensor.name), " has a negative or an absurd dimension");
-  return {static_cast<const std::byte*>(tensor.data), static_cast<size_t>(*bytes)};
-}
+using detail::bytes_of;
 
 // Numbers and letters one behind the other, little-endian.
 class Bytestring {
