@@ -55,7 +55,7 @@ class CsvTracker final : public Tracker {
   void text(const std::string&, const std::string&, double) override {}
   void flush() override { file_.flush(); }
   void sync() override { file_.sync(); }
-  int64_t records() const override { return rows_; }
+  std::optional<int64_t> records() const override { return rows_; }
 
  private:
   detail::RecordFile file_;

@@ -22,7 +22,7 @@ void Fanout::sync() {
   for (const auto& tracker : trackers_) tracker->sync();
 }
 
-int64_t Fanout::records() const {
+std::optional<int64_t> Fanout::records() const {
   int64_t all = 0;
   for (const int64_t count : records_of_each()) all += count;
   return all;
@@ -30,7 +30,8 @@ int64_t Fanout::records() const {
 
 std::vector<int64_t> Fanout::records_of_each() const {
   std::vector<int64_t> counts;
-  for (const auto& tracker : trackers_) counts.push_back(tracker->records());
+  for (const auto& tracker : trackers_)
+    if (const auto count = tracker->records()) counts.push_back(*count);
   return counts;
 }
 

@@ -84,7 +84,7 @@ class TensorboardTracker final : public Tracker {
 
   void flush() override { file_.flush(); }
   void sync() override { file_.sync(); }
-  int64_t records() const override { return records_; }
+  std::optional<int64_t> records() const override { return records_; }
 
  private:
   detail::RecordFile file_;

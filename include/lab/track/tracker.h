@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -33,8 +34,8 @@ class Tracker {
   // What was handed to the kernel so far is on the disk. From any thread.
   virtual void sync() = 0;
   // How many records its file was given since the run began, whatever process gave them: where a continued
-  // run goes on from. The same in each run of the same plan.
-  virtual int64_t records() const = 0;
+  // run goes on from. The same in each run of the same plan. nullopt: it never cuts any.
+  virtual std::optional<int64_t> records() const = 0;
 };
 
 // Hands everything to each of its trackers, in order. Owns them. Without any it is the tracker of ranks > 0.
@@ -45,8 +46,8 @@ class Fanout final : public Tracker {
   void text(const std::string& tag, const std::string& value, double wall_time) override;
   void flush() override;
   void sync() override;
-  int64_t records() const override;  // of all
-  std::vector<int64_t> records_of_each() const;
+  std::optional<int64_t> records() const override;  // of all
+  std::vector<int64_t> records_of_each() const;     // but those that cut none
 
  private:
   std::vector<std::unique_ptr<Tracker>> trackers_;

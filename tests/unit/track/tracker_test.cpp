@@ -273,7 +273,7 @@ TEST_F(TrackerTest, FanoutGivesToEachInOrder) {
     }
     void flush() override { heard_ += name_ + " flush\n"; }
     void sync() override { heard_ += name_ + " sync\n"; }
-    int64_t records() const override { return std::ssize(name_); }
+    std::optional<int64_t> records() const override { return std::ssize(name_); }
     std::string name_;
     std::string& heard_;
   };

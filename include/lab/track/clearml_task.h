@@ -1,0 +1,56 @@
+#pragma once
+// What a ClearML task is made from, and its making: found or created in its project under a name of its own.
+
+#include <chrono>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "lab/track/clearml_api.h"
+
+namespace lab {
+
+// As ClearML shows it: value as Python's str() would write it, type "int", "float", "bool", "str", "list" or
+// "dict".
+struct TaskParameter {
+  std::string name;  // "config/learning_rate"
+  std::string value, type;
+};
+
+struct TaskScript {
+  std::string binary, entry_point, working_dir;
+  std::string repository, branch, commit, diff;
+};
+
+struct TaskDescription {
+  std::string stem;   // the name without its version: "mnist-mnist"
+  std::string token;  // 16 random hex digits, the same whenever this task is asked for
+  std::string project, type = "training", parent;
+  std::vector<std::string> tags;
+  std::string output_uri;                 // as in [task]; "": the file server
+  std::vector<TaskParameter> parameters;  // of the section "hparams"
+  std::string configuration;              // of the configuration object "config": TOML
+  TaskScript script;
+};
+
+struct TaskIdentity {
+  std::string id, name, project_id, project;
+};
+
+// 1 + the highest N among names that are exactly STEM_vN, 0 where there is none.
+int64_t next_version(const std::string& stem, const std::vector<std::string>& names);
+
+struct RegisteredTask {
+  std::optional<TaskIdentity> task;
+  std::optional<ApiError> error;
+};
+// Creates the task, and its project where that is missing, as STEM_vN in status "created". May be called
+// again after any failure: what an earlier call made is found by its token. Of several that start at once
+// each gets a version of its own.
+RegisteredTask register_task(ClearmlApi& api, const TaskDescription& task,
+                             std::chrono::milliseconds deadline);
+
+// The page where a person sees the task; "" where the web server is not known.
+std::string results_page(const ClearmlSettings& settings, const TaskIdentity& task);
+
+}  // namespace lab
