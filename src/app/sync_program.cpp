@@ -76,7 +76,7 @@ void send_all(ClearmlSender& sender, const std::string& path, const Log& log) {
   for (int failures = 0; !sender.done();) {
     log.info(path, ": ", sender.left(), " to send");
     auto error = sender.send(for_records);
-    if (!error || error->message.empty()) error = sender.upload(std::chrono::hours(24));
+    if (!error || error->message.empty()) error = sender.upload(std::chrono::hours(24), true);
     if (!error) continue;
     if (!error->temporary || ++failures == tries)
       throw Unavailable("what is left of ", path, " (", sender.left(), ") cannot be sent: ", in_words(*error),

@@ -62,7 +62,7 @@ void ClearmlThread::send_records() {
 
 void ClearmlThread::upload_models() {
   for (;;) {
-    const auto error = sender_.upload(std::chrono::hours(24));
+    const auto error = sender_.upload(std::chrono::hours(24), end() != Clock::time_point::max());
     {
       const std::lock_guard lock(mutex_);
       if (ending_ && (records_done_ || Clock::now() >= end_)) return;
