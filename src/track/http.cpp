@@ -129,6 +129,38 @@ std::string header_value(std::string_view line, std::string_view lower_name) {
                                                         : std::string(line.substr(begin, end + 1 - begin));
 }
 
+template <class Value>
+void set(CURL* curl, CURLoption option, Value value) {
+  curl_easy_setopt(curl, option, value);
+}
+
+void set_request(CURL* curl, const HttpRequest& request) {
+  set(curl, CURLOPT_URL, request.url.c_str());
+  set(curl, CURLOPT_PROTOCOLS_STR, "http,https");
+  set(curl, CURLOPT_DISALLOW_USERNAME_IN_URL, 1L);
+  set(curl, CURLOPT_HTTP_VERSION, static_cast<long>(CURL_HTTP_VERSION_1_1));
+  set(curl, CURLOPT_FRESH_CONNECT, request.once ? 1L : 0L);
+  set(curl, CURLOPT_NOSIGNAL, 1L);
+  set(curl, CURLOPT_QUICK_EXIT, 1L);  // else a limit or cancel() would wait for the resolver's own end
+}
+
+void set_limits(CURL* curl, const HttpLimits& limits) {
+  set(curl, CURLOPT_CONNECTTIMEOUT_MS, static_cast<long>(limits.connect.count()));
+  set(curl, CURLOPT_TIMEOUT_MS, std::max(1L, static_cast<long>(limits.total.count())));
+  set(curl, CURLOPT_LOW_SPEED_LIMIT, 1L);
+  set(curl, CURLOPT_LOW_SPEED_TIME, static_cast<long>(limits.idle.count()));
+}
+
+void set_trust(CURL* curl, const HttpOptions& options) {
+  set(curl, CURLOPT_SSL_VERIFYPEER, options.verify_tls ? 1L : 0L);
+  set(curl, CURLOPT_SSL_VERIFYHOST, options.verify_tls ? 2L : 0L);
+  std::error_code absent;
+  if (std::filesystem::is_directory(options.ca_path, absent))
+    set(curl, CURLOPT_CAPATH, options.ca_path.c_str());
+  else if (!options.ca_path.empty())
+    set(curl, CURLOPT_CAINFO, options.ca_path.c_str());
+}
+
 }  // namespace
 
 // One request: what is sent, and what has come so far.
@@ -137,6 +169,8 @@ struct HttpClient::Transfer {
   HttpAnswer answer;
   NewFile* file = nullptr;  // where the body of an answer 2xx goes
   int64_t most = 0, got = 0;
+  std::unique_ptr<curl_slist, decltype(&curl_slist_free_all)> headers{nullptr, curl_slist_free_all};
+  char problem[CURL_ERROR_SIZE] = {};
 
   static size_t on_body(char* bytes, size_t one, size_t size, void* self) {
     auto& transfer = *static_cast<Transfer*>(self);
@@ -167,8 +201,35 @@ struct HttpClient::Transfer {
     return size * one;
   }
 
-  static int on_progress(void* client, curl_off_t, curl_off_t, curl_off_t, curl_off_t) {
-    return static_cast<HttpClient*>(client)->cancelled() ? 1 : 0;
+  void set_headers(const std::vector<std::string>& lines) {
+    const auto add = [this](const std::string& line) {
+      headers.reset(curl_slist_append(headers.release(), line.c_str()));
+    };
+    for (const std::string& line : lines) add(line);
+    add("Expect:");  // curl would wait a second for servers that do not know it
+    set(curl, CURLOPT_HTTPHEADER, headers.get());
+  }
+
+  void set_receivers() {
+    set(curl, CURLOPT_ERRORBUFFER, static_cast<char*>(problem));
+    set(curl, CURLOPT_WRITEFUNCTION, &on_body);
+    set(curl, CURLOPT_WRITEDATA, this);
+    set(curl, CURLOPT_HEADERFUNCTION, &on_header);
+    set(curl, CURLOPT_HEADERDATA, this);
+  }
+
+  HttpAnswer concluded(CURLcode code) {
+    long status = 0, sent = 0;
+    curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
+    curl_easy_getinfo(curl, CURLINFO_REQUEST_SIZE, &sent);
+    answer.status = static_cast<int>(status);
+    if (code != CURLE_OK && answer.failure == HttpFailure::none) answer.failure = failure_of(code);
+    if (answer.failure == HttpFailure::none) return std::move(answer);
+    answer.may_have_arrived = sent > 0;
+    answer.problem = *problem ? std::string(problem) : std::string(name_of(answer.failure));
+    if (answer.failure == HttpFailure::too_large)
+      answer.problem = lab::text("the answer is longer than ", byte_size(static_cast<uint64_t>(most)));
+    return std::move(answer);
   }
 };
 
@@ -197,11 +258,18 @@ std::string_view name_of(HttpFailure failure) {
 }
 
 HttpClient::HttpClient(HttpOptions options) : options_(std::move(options)) {
-  if (start_curl()) handle_ = curl_easy_init();
-  if (!handle_) throw Unavailable("the HTTP library libcurl does not start; is there memory left?");
+  if (start_curl()) {
+    handle_ = curl_easy_init();
+    multi_ = curl_multi_init();
+  }
+  if (!handle_ || !multi_)
+    throw Unavailable("the HTTP library libcurl does not start; is there memory left?");
 }
 
-HttpClient::~HttpClient() { curl_easy_cleanup(handle_); }
+HttpClient::~HttpClient() {
+  curl_easy_cleanup(handle_);
+  curl_multi_cleanup(multi_);
+}
 
 HttpAnswer HttpClient::get(const HttpRequest& request) {
   curl_easy_reset(handle_);
@@ -251,63 +319,38 @@ HttpAnswer HttpClient::download(const HttpRequest& request, const std::string& p
 }
 
 HttpAnswer HttpClient::run(const HttpRequest& request, Transfer& transfer) {
-  const auto set = [this](CURLoption option, auto value) { curl_easy_setopt(handle_, option, value); };
-  std::unique_ptr<curl_slist, decltype(&curl_slist_free_all)> headers(nullptr, curl_slist_free_all);
-  const auto add = [&headers](const std::string& line) {
-    headers.reset(curl_slist_append(headers.release(), line.c_str()));
-  };
-  for (const std::string& line : request.headers) add(line);
-  add("Expect:");  // curl would wait a second for servers that do not know it
   transfer.curl = handle_;
   transfer.most = request.limits.answer_bytes;
-  char problem[CURL_ERROR_SIZE] = {};
-
-  set(CURLOPT_URL, request.url.c_str());
-  set(CURLOPT_HTTPHEADER, headers.get());
-  set(CURLOPT_PROTOCOLS_STR, "http,https");
-  set(CURLOPT_DISALLOW_USERNAME_IN_URL, 1L);
-  set(CURLOPT_HTTP_VERSION, static_cast<long>(CURL_HTTP_VERSION_1_1));
-  set(CURLOPT_FRESH_CONNECT, request.once ? 1L : 0L);
-  set(CURLOPT_NOSIGNAL, 1L);
-  set(CURLOPT_CONNECTTIMEOUT_MS, static_cast<long>(request.limits.connect.count()));
-  set(CURLOPT_TIMEOUT_MS, std::max(1L, static_cast<long>(request.limits.total.count())));
-  set(CURLOPT_LOW_SPEED_LIMIT, 1L);
-  set(CURLOPT_LOW_SPEED_TIME, static_cast<long>(request.limits.idle.count()));
-  set(CURLOPT_SSL_VERIFYPEER, options_.verify_tls ? 1L : 0L);
-  set(CURLOPT_SSL_VERIFYHOST, options_.verify_tls ? 2L : 0L);
-  std::error_code absent;
-  const bool folder = std::filesystem::is_directory(options_.ca_path, absent);
-  if (folder)
-    set(CURLOPT_CAPATH, options_.ca_path.c_str());
-  else if (!options_.ca_path.empty())
-    set(CURLOPT_CAINFO, options_.ca_path.c_str());
-  set(CURLOPT_ERRORBUFFER, static_cast<char*>(problem));
-  set(CURLOPT_WRITEFUNCTION, &Transfer::on_body);
-  set(CURLOPT_WRITEDATA, &transfer);
-  set(CURLOPT_HEADERFUNCTION, &Transfer::on_header);
-  set(CURLOPT_HEADERDATA, &transfer);
-  set(CURLOPT_XFERINFOFUNCTION, &Transfer::on_progress);
-  set(CURLOPT_XFERINFODATA, this);
-  set(CURLOPT_NOPROGRESS, 0L);
-
-  HttpAnswer& answer = transfer.answer;
-  CURLcode code = CURLE_ABORTED_BY_CALLBACK;
-  if (!cancelled_) {
-    const NoBrokenPipe guard;
-    code = curl_easy_perform(handle_);
-  }
-  long status = 0, sent = 0;
-  curl_easy_getinfo(handle_, CURLINFO_RESPONSE_CODE, &status);
-  curl_easy_getinfo(handle_, CURLINFO_REQUEST_SIZE, &sent);
+  set_request(handle_, request);
+  set_limits(handle_, request.limits);
+  set_trust(handle_, options_);
+  transfer.set_headers(request.headers);
+  transfer.set_receivers();
+  const CURLcode code = static_cast<CURLcode>(perform());
+  HttpAnswer answer = transfer.concluded(code);
   curl_easy_reset(handle_);  // what was set points into this call
-  answer.status = static_cast<int>(status);
-  if (code != CURLE_OK && answer.failure == HttpFailure::none) answer.failure = failure_of(code);
-  if (answer.failure == HttpFailure::none) return std::move(answer);
-  answer.may_have_arrived = sent > 0;
-  answer.problem = *problem ? std::string(problem) : std::string(name_of(answer.failure));
-  if (answer.failure == HttpFailure::too_large)
-    answer.problem = lab::text("the answer is longer than ", byte_size(static_cast<uint64_t>(transfer.most)));
-  return std::move(answer);
+  return answer;
+}
+
+// Moves the bytes, and sleeps in between until there are more, a limit has come, or cancel() wakes it.
+// Returns a CURLcode.
+int HttpClient::perform() {
+  constexpr int an_hour_ms = 3'600'000;
+  const NoBrokenPipe guard;
+  CURLcode code = CURLE_ABORTED_BY_CALLBACK;
+  curl_multi_add_handle(multi_, handle_);
+  int running = 1, left = 0;
+  while (!cancelled_ && running > 0 && curl_multi_perform(multi_, &running) == CURLM_OK)
+    if (running > 0) curl_multi_poll(multi_, nullptr, 0, an_hour_ms, nullptr);
+  while (const CURLMsg* message = curl_multi_info_read(multi_, &left))
+    if (message->msg == CURLMSG_DONE) code = message->data.result;
+  curl_multi_remove_handle(multi_, handle_);
+  return code;
+}
+
+void HttpClient::cancel() {
+  cancelled_ = true;
+  curl_multi_wakeup(multi_);
 }
 
 bool is_below(std::string_view url, std::string_view host) {

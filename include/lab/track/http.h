@@ -76,16 +76,18 @@ class HttpClient {
   // `body`.
   HttpAnswer download(const HttpRequest& request, const std::string& path);
 
-  // From any thread: what is under way ends within about a second, and all that comes later at once.
-  void cancel() { cancelled_ = true; }
+  // From any thread: what is under way ends at once, and so does all that comes later.
+  void cancel();
   bool cancelled() const { return cancelled_; }
 
  private:
   struct Transfer;
   HttpAnswer run(const HttpRequest& request, Transfer& transfer);
+  int perform();
 
   HttpOptions options_;
-  void* handle_ = nullptr;
+  void* handle_ = nullptr;  // of curl: the request under way
+  void* multi_ = nullptr;   // of curl: the connections, and what wakes their thread
   std::atomic<bool> cancelled_ = false;
 };
 

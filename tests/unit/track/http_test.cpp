@@ -131,7 +131,9 @@ TEST_F(Http, AnotherThreadCallsOff) {
     while (server.requests().empty()) std::this_thread::sleep_for(1ms);
     client_.cancel();
   });
-  EXPECT_EQ(client_.get(ask(server.url())).failure, HttpFailure::cancelled);
+  HttpRequest request = ask(server.url());
+  request.limits = {.connect = 1h, .idle = 0s, .total = 1h};  // nothing else would end it
+  EXPECT_EQ(client_.get(request).failure, HttpFailure::cancelled);
   other.join();
   EXPECT_EQ(client_.get(ask(server.url())).failure, HttpFailure::cancelled);
   EXPECT_EQ(server.requests().size(), 1u);
