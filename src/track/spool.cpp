@@ -6,6 +6,7 @@
 #include <fstream>
 #include <mutex>
 #include <nlohmann/json.hpp>
+#include <string_view>
 #include <utility>
 
 #include "lab/core/error.h"
@@ -24,6 +25,9 @@ int64_t now() {
   return std::chrono::duration_cast<std::chrono::milliseconds>(time).count();
 }
 
+// What ClearML's graphs of the machine begin with: their iteration need not be one of the run.
+constexpr std::string_view monitored = ":monitor:";
+
 // Where the last whole line ends, and what the lines say about where the run was.
 struct Earlier {
   int64_t bytes = 0;
@@ -38,7 +42,8 @@ Earlier earlier_in(const std::string& path) {
     if (!record.is_object()) break;
     found.bytes += std::ssize(line) + 1;
     found.has_task = found.has_task || record.value("type", "") == "task";
-    found.iteration = std::max(found.iteration, record.value("iter", int64_t{0}));
+    if (!record.value("metric", "").starts_with(monitored))
+      found.iteration = std::max(found.iteration, record.value("iter", int64_t{0}));
     found.time = std::max(found.time, record.value("timestamp", int64_t{0}));
   }
   return found;
@@ -153,6 +158,16 @@ void Spool::figure(const std::string& title, const std::string& series, int64_t 
   file_->append(
       {{"type", "plot"}, {"iter", iteration}, {"metric", title}, {"variant", series}, {"plot_str", plotly}},
       now());
+}
+
+void Spool::point(const std::string& title, const std::string& series, int64_t iteration, double value) {
+  if (!std::isfinite(value)) return;
+  file_->append({{"type", "training_stats_scalar"},
+                 {"iter", iteration},
+                 {"metric", title},
+                 {"variant", series},
+                 {"value", value}},
+                now());
 }
 
 void Spool::model(const std::string& slot, const std::string& model_file, int64_t iteration,

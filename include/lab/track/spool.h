@@ -52,6 +52,9 @@ class Spool final : public Tracker {
   // plotly: {"data": [...], "layout": {...}} as text.
   void figure(const std::string& title, const std::string& series, int64_t iteration,
               const std::string& plotly);
+  // A point of this graph and series, as they are called. It says nothing of how far the run is: iteration()
+  // stays. One that is not finite is left out.
+  void point(const std::string& title, const std::string& series, int64_t iteration, double value);
   void model(const std::string& slot, const std::string& file, int64_t iteration, const std::string& design);
   void status(const std::string& status, const std::string& reason, const std::string& message);
   // The highest step of a point so far.
