@@ -1,10 +1,10 @@
-"""What recording a run in ClearML costs its training: against --offline, with a server that is well and with some that are not.
+"""What recording a run in ClearML costs its training, against --offline: with a server that is well, and with others.
 
     tracking_cost.py BUILD_FOLDER [--rounds N] [--epochs E] [--ranks R]
 
-For a quiet machine. The sides run in A-B-B-A rounds; printed are the medians of their ratios with the least and the most,
-and an A/A control. Training is from the end of the first step to that of the last epoch, by the times in log.txt; the end
-is from there until the program is gone. The server is a process of its own, of the lowest priority. Not a test.
+For a quiet machine. The sides run in A-B-B-A rounds; printed are the medians of their ratios with the least and the
+most, and an A/A control. Training is from the end of the first step to that of the last epoch, by the times in log.txt;
+the end is from there until the program is gone. The server is a process of its own, of the lowest priority. Not a test.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""lab_train beside a stand-in for a ClearML server that is well: each run is one task, with all that the run folder holds.
+"""lab_train beside a stand-in for a ClearML server that is well: each run is one task, with all that its folder holds.
 
     clearml_run_test.py BUILD_FOLDER [--runs N]    N: how often each part is tried (default 1)
 """
@@ -11,8 +11,8 @@ import tomllib
 import urllib.parse
 
 import clearml_sdk
-from clearml_runs import (LONG, Place, beside_a_server, check_complete, console_of, copy_digits, json_of, log_of, points_of,
-                          rows_of, sent_points, task_of, wait_for_checkpoint, wait_until)
+from clearml_runs import (LONG, Place, beside_a_server, check_complete, console_of, copy_digits, json_of, log_of,
+                          points_of, rows_of, sent_points, task_of, wait_for_checkpoint, wait_until)
 from safetensors.numpy import load_file
 
 PROJECT = "Deep/er (#1)"
@@ -87,8 +87,9 @@ def a_run_is_a_task(place, server, _client):
     with server.store.lock:
         assert server.store.projects[task["project"]]["name"] == PROJECT
     assert (task["type"], task["system_tags"]) == ("training", ["development"]), task
-    rows = [key for key, _ in rows_of(folder)]
-    assert all(count <= rows.count(key) for key, count in sent_points(server, task["id"]).items()), "sent more than once"
+    keys = [key for key, _ in rows_of(folder)]
+    more = {key for key, count in sent_points(server, task["id"]).items() if count > keys.count(key)}
+    assert not more, f"sent more than once: {more}"
     seen = seen_by_sdk(place, server, task)
     assert (seen["name"], seen["project"], seen["status"]) == ("mnist-mnist_v0", PROJECT, "completed"), seen
     assert {"one", "two"} <= set(seen["tags"]), seen["tags"]
@@ -96,13 +97,15 @@ def a_run_is_a_task(place, server, _client):
     check_parameters(folder, task, seen)
     check_models(server, folder, task, seen)
     for title, series, _ in points_of(server, task["id"]):
-        points = [(step, value) for (a, b, step), value in sorted(dict(rows_of(folder)).items()) if (a, b) == (title, series)]
+        rows = sorted(dict(rows_of(folder)).items())
+        points = [(step, value) for (*name, step), value in rows if name == [title, series]]
         curve = seen["scalars"][title][series]
         assert list(zip(curve["x"], curve["y"])) == points, (title, series, curve, points)
     page = f"/projects/{task['project']}/tasks/{task['id']}"
     assert page in done.said and any(page in line for line in log_of(folder)), done.said
     assert not (folder / "clearml_offline").exists()
-    print(f"4 ranks, one task: {len(rows)} points, {len(log_of(folder))} lines, best and last as the SDK reads them", flush=True)
+    print(f"4 ranks, one task: {len(keys)} points, {len(log_of(folder))} lines, both models as the SDK reads them",
+          flush=True)
 
 
 def versions_count_up(place, server, _client):
@@ -145,7 +148,7 @@ def aborted(place, server, client):
         task = wait_until(lambda: json_of(folder)["task_id"], "the task")
         client.data("tasks.stop", task=task)
         done = started.wait()
-    assert done.code == 75 and json_of(folder)["status"] == "stopped", (done.code, done.said, json_of(folder)["status"])
+    assert done.code == 75 and json_of(folder)["status"] in ("stopped", "aborted"), (done, json_of(folder))
     assert task_of(server, folder)["status"] == "stopped"
     assert json_of(folder)["steps"] > 0 and list(folder.glob("checkpoints/last.safetensors"))
     print("aborted in the web page: saved, stopped, 75", flush=True)
@@ -174,7 +177,7 @@ def adopted(place, server, client):
         done = place.train(environment={"CLEARML_TASK_ID": clone("a wrong one", **wrong)}, code=78)
         assert key in done.said and wrong[key] in done.said, done.said
     assert len(server.store.tasks) == 5, "adopting has made a task"
-    print("CLEARML_TASK_ID: adopted with its name and edited values; wrong ones are refused by name, with 78", flush=True)
+    print("CLEARML_TASK_ID: adopted, with its name and edited values; wrong ones are refused by name: 78", flush=True)
 
 
 def models_in_a_folder(place, server, _client):
@@ -185,7 +188,8 @@ def models_in_a_folder(place, server, _client):
         for name, row in slots_of(server, task_of(server, folder)).items():
             address = urllib.parse.urlsplit(row["uri"])
             copy = pathlib.Path(urllib.parse.unquote(address.path))
-            assert address.scheme == "file" and pathlib.Path(urllib.parse.urlsplit(form).path) in copy.parents, row["uri"]
+            assert address.scheme == "file", row["uri"]
+            assert pathlib.Path(urllib.parse.urlsplit(form).path) in copy.parents, row["uri"]
             assert same_weights(copy, folder / "checkpoints" / f"{name}.safetensors")
     assert not server.records.of("files.upload") and not server.records.violations
     print("task.output_uri: a folder, as a path and as file://", flush=True)

@@ -1,4 +1,4 @@
-"""Runs of the programs beside a stand-in for a ClearML server: what starts them, and what reads back what came of it."""
+"""Runs of the programs beside a stand-in for a ClearML server: starts them, and reads back what came of them."""
 
 import collections
 import concurrent.futures
@@ -28,6 +28,7 @@ SMALL = {"trainer.init.max_epochs": 3, "trainer.init.log_every_n_steps": 2, "con
          "config.batch_size": 64, "config.train_samples": 512, "config.n_features": 4}
 LONG = {"trainer.init.max_epochs": 100_000}
 KEPT = ("PATH", "LANG", "LD_LIBRARY_PATH", "ASAN_OPTIONS", "UBSAN_OPTIONS")  # of the environment of who runs the test
+LAST_WORD = "not yet on the ClearML server"
 MACHINE = ":monitor:"  # how the titles of what is told of the machine begin
 
 
@@ -169,7 +170,7 @@ def wait_for_checkpoint(place):
 
 
 def do_all(jobs, at_once):
-    """Calls each (function, arguments...), so many at once, and prints what it returns; exits 1 if any of them raises."""
+    """Calls each (function, arguments...), so many at once, and prints what it returns; exits 1 if any raises."""
     failed = 0
     with concurrent.futures.ThreadPoolExecutor(at_once) as pool:
         for finished in concurrent.futures.as_completed([pool.submit(*job) for job in jobs]):
@@ -208,9 +209,10 @@ def points_of(server, task):
 def sent_points(server, task):
     """How often each point was sent and taken."""
     batches = [request.json for request in server.records.of("events.add_batch") if request.status == 200]
-    return collections.Counter((event["metric"], event["variant"], event["iter"]) for batch in batches for event in batch
-                               if event["type"] == "training_stats_scalar" and event["task"] == task
-                               and not event["metric"].startswith(MACHINE))
+    points = [event for batch in batches for event in batch
+              if event["type"] == "training_stats_scalar" and event["task"] == task]
+    return collections.Counter((event["metric"], event["variant"], event["iter"]) for event in points
+                               if not event["metric"].startswith(MACHINE))
 
 
 def _bare(line):
@@ -219,7 +221,9 @@ def _bare(line):
 
 
 def log_of(folder):
-    return [_bare(line) for line in (pathlib.Path(folder) / "log.txt").read_text(encoding="utf-8").splitlines()]
+    """The lines of the log, without what a run says of its records once they are closed."""
+    lines = (pathlib.Path(folder) / "log.txt").read_text(encoding="utf-8").splitlines()
+    return [_bare(line) for line in lines if LAST_WORD not in line]
 
 
 def console_of(server, task):
@@ -239,8 +243,8 @@ def check_complete(server, folder, status="completed", console=True):
     task = task_of(server, folder)
     assert (task["status"], task["name"]) == (status, json_of(folder)["name"]), (task, json_of(folder))
     expected, found = dict(rows_of(folder)), points_of(server, task["id"])
-    assert found == expected, f"missing or other: {set(expected.items()) - set(found.items())}; too many: " \
-                              f"{set(found.items()) - set(expected.items())}"
+    missing, more = set(expected.items()) - set(found.items()), set(found.items()) - set(expected.items())
+    assert found == expected, f"points missing or other: {missing}; too many: {more}"
     if console:
         said, shown = log_of(folder), console_of(server, task["id"])
         assert shown == said, difference(shown, said)
@@ -252,4 +256,4 @@ def difference(found, expected):
     for i, (a, b) in enumerate(zip(found, expected)):
         if a != b:
             return f"item {i} is {a!r}, not {b!r}"
-    return f"{len(found)} items, not {len(expected)}: {[*found, *expected][min(len(found), len(expected)):][:5]}"
+    return f"{len(found)} items, not {len(expected)}; without a fellow: {max(found, expected, key=len)[-5:]}"

@@ -65,7 +65,7 @@ def by_file_and_variable(place, server):
 def with_secrets_of_others(place, _server):
     """What is in the file and is not for lab."""
     secret = secrets.token_hex(12)
-    (place.home / "clearml.conf").write_text(f'sdk.aws.s3 {{ key: "me", secret: "{secret}" }}\nagent.git_pass = "{secret}x"\n')
+    (place.home / "clearml.conf").write_text(f'sdk.aws.s3 {{ secret: "{secret}" }}\nagent.git_pass = "{secret}x"\n')
     return {}, [secret], True
 
 
@@ -97,8 +97,8 @@ def knows_nobody(server, _words):
 
 def echoes(server, words):
     """As proxies and debug pages do."""
-    server.faults.add("answer", where="tasks[.]edit|events.*|files.*", code=400, subcode=12, message=f"bad request: {words}",
-                      headers={"X-Echo": words})
+    server.faults.add("answer", where="tasks[.]edit|events.*|files.*", code=400, subcode=12,
+                      message=f"bad request: {words}", headers={"X-Echo": words})
 
 
 def echoes_logins(server, words):
@@ -191,7 +191,8 @@ class Certificates:
         self.folder = folder
         for ca in ("ca", "other-ca"):
             self._made(ca, "127.0.0.1", "-x509", "-days", "2", "-out", self.pem(ca))
-        for name, address, days in (("good", "127.0.0.1", 2), ("expired", "127.0.0.1", -1), ("elsewhere", "127.0.0.2", 2)):
+        signed = [("good", "127.0.0.1", 2), ("expired", "127.0.0.1", -1), ("elsewhere", "127.0.0.2", 2)]
+        for name, address, days in signed:
             self._made(name, address, "-out", folder / f"{name}.csr")
             openssl("x509", "-req", "-in", folder / f"{name}.csr", "-CA", self.pem("ca"), "-CAkey", self.key("ca"),
                     "-CAcreateserial", "-copy_extensions", "copy", "-days", days, "-out", self.pem(name))
