@@ -28,7 +28,6 @@ SMALL = {"trainer.init.max_epochs": 3, "trainer.init.log_every_n_steps": 2, "con
          "config.batch_size": 64, "config.train_samples": 512, "config.n_features": 4}
 LONG = {"trainer.init.max_epochs": 100_000}
 KEPT = ("PATH", "LANG", "LD_LIBRARY_PATH", "ASAN_OPTIONS", "UBSAN_OPTIONS")  # of the environment of who runs the test
-LAST_WORD = "not yet on the ClearML server"
 MACHINE = ":monitor:"  # how the titles of what is told of the machine begin
 
 
@@ -221,9 +220,15 @@ def _bare(line):
 
 
 def log_of(folder):
-    """The lines of the log, without what a run says of its records once they are closed."""
-    lines = (pathlib.Path(folder) / "log.txt").read_text(encoding="utf-8").splitlines()
-    return [_bare(line) for line in lines if LAST_WORD not in line]
+    """The lines of the log, of each process up to its result: what it says of its records then, they do not hold."""
+    lines, closed = [], False
+    for line in (pathlib.Path(folder) / "log.txt").read_text(encoding="utf-8").splitlines():
+        line = _bare(line)
+        closed = closed and not re.match(r"lab \d", line)
+        if not closed:
+            lines.append(line)
+        closed = closed or line.startswith(str(folder))
+    return lines
 
 
 def console_of(server, task):
