@@ -2,7 +2,6 @@
 
 #include <chrono>
 #include <cmath>
-#include <iostream>
 
 #include "lab/app/progress.h"
 #include "lab/core/error.h"
@@ -42,7 +41,7 @@ class Recorder final : public Callback {
   void validation_started(int64_t samples) override { progress_.validation_started(chunk_count(samples)); }
 
   void first_validation_finished(const EpochReport& report) override {
-    if (!report.values.empty()) std::cout << validation_table(report.values) << std::flush;
+    if (!report.values.empty()) log_.result(validation_table(report.values));
     record_points(report.values, 0, 0);
     progress_.fit_started(steps_per_epoch_);
   }

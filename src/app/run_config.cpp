@@ -1,6 +1,7 @@
 #include "app/run_config.h"
 
 #include <filesystem>
+#include <map>
 
 #include "lab/comm/agreement.h"
 #include "lab/config/document.h"
@@ -22,8 +23,15 @@ void describe(Fields<TaskOptions>& f) {
   using T = TaskOptions;
   f("project_name", &T::project_name, not_empty(), "ClearML project");
   f("tags", &T::tags, "ClearML tags of the task");
-  f("task_type", &T::task_type, not_empty(), "ClearML task type");
-  f("output_uri", &T::output_uri, "where ClearML keeps models");
+  f("task_type", &T::task_type,
+    one_of({"training", "testing", "inference", "data_processing", "application", "monitor", "controller",
+            "optimizer", "service", "qc", "custom"}),
+    "ClearML task type");
+  f("output_uri", &T::output_uri,
+    "where models go: \"\" or \"true\": the server's files, a folder (a path or file://), \"false\": they "
+    "stay");
+  f("auto_resource_monitoring", &T::auto_resource_monitoring, "record the machine's load too");
+  f("store_diff", &T::store_diff, "send what is not committed in the repository (git diff)");
   f("required", &T::required, "no run without the ClearML server");
 }
 
@@ -103,11 +111,34 @@ const Experiment* chosen(const Table& root, const std::string& path,
   return nullptr;
 }
 
+// Arguments of Task.init that lab does not take, and why.
+const std::map<std::string, std::string> other_task_arguments = {
+    {"task_name", "the name is made from the experiment, the config's file name and a version"},
+    {"reuse_last_task_id", "each run is a task of its own; --resume goes on with one"},
+    {"continue_last_task", "each run is a task of its own; --resume goes on with one"},
+    {"auto_connect_arg_parser", "the command line is always recorded"},
+    {"auto_connect_frameworks", "scalars, figures and models are always recorded"},
+    {"auto_connect_streams", "the console is always recorded"},
+    {"deferred_init", "the server is waited for up to 5 seconds; required = true: no run without it"}};
+
+void refuse_task_arguments(Table& root, Mistakes& mistakes) {
+  Table::Entry* entry = root.find("task");
+  Table* task = entry ? std::get_if<Table>(&entry->value.data) : nullptr;
+  if (!task) return;
+  std::erase_if(task->entries, [&](const Table::Entry& argument) {
+    const auto other = other_task_arguments.find(argument.key);
+    if (other == other_task_arguments.end()) return false;
+    mistakes.add(argument.origin, text("lab does not take task.", argument.key, ": ", other->second));
+    return true;
+  });
+}
+
 RunConfig read_config(const ConfigFiles& files, const std::vector<std::string>& sets,
                       const std::vector<Experiment>& experiments) {
   const std::string& path = files.files.front().first;
-  const Table root = merge_config(files, sets);
+  Table root = merge_config(files, sets);
   Mistakes mistakes;
+  refuse_task_arguments(root, mistakes);
   RunConfig config;
   config.stem = std::filesystem::path(path).stem().string();
   refuse_unknown(root, "", {"experiment", "extends", "task", "checkpoint", "trainer", "config"}, mistakes);

@@ -16,6 +16,8 @@ struct TaskOptions {
   std::vector<std::string> tags;
   std::string task_type = "training";
   std::string output_uri;
+  bool auto_resource_monitoring = true;
+  bool store_diff = false;
   bool required = false;
 };
 

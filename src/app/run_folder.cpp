@@ -59,7 +59,6 @@ std::string to_json(const RunRecord& record) {
   return json.dump(2, ' ', false, Json::error_handler_t::replace) + '\n';
 }
 
-// What later processes of the run want to know; the rest is about the process that wrote it.
 RunRecord from_json(const Json& json) {
   RunRecord record;
   record.status = json.at("status").get<std::string>();
@@ -72,6 +71,19 @@ RunRecord from_json(const Json& json) {
   record.started = json.value("started", "");
   record.epochs = json.value("epochs", int64_t{0});
   record.steps = json.value("steps", int64_t{0});
+  record.config_hash = json.value("config_hash", "");
+  record.argv = json.value("argv", record.argv);
+  record.pid = json.value("pid", int64_t{0});
+  record.world_size = json.value("world_size", int64_t{1});
+  record.versions = json.value("versions", record.versions);
+  record.instruction_set = json.value("instruction_set", "");
+  if (json.contains("exit_code") && json["exit_code"].is_number())
+    record.exit_code = json["exit_code"].get<int>();
+  record.error = json.value("error", "");
+  record.ended = json.value("ended", "");
+  if (const auto best = json.find("best");
+      best != json.end() && best->is_object() && best->at("value").is_number())
+    record.best = Best{best->at("monitor"), best->at("value"), best->at("epoch"), best->at("step")};
   record.starts = json.value("starts", int64_t{1});
   record.starts_from_step = json.value("starts_from_step", int64_t{1});
   record.started_from_step = json.value("started_from_step", int64_t{0});

@@ -6,7 +6,6 @@
 
 #include <chrono>
 #include <filesystem>
-#include <iostream>
 #include <thread>
 
 #include "app/recorder.h"
@@ -25,6 +24,9 @@ std::string counted(int64_t count, const char* what) { return text(count, " ", w
 void describe_process(RunRecord& record, const Session& session, const RunConfig& config) {
   const std::string toml = to_toml(config.resolved, false);
   record.status = "running";
+  record.exit_code.reset();
+  record.error.clear();
+  record.ended.clear();
   record.launch_id = session.launch.launch_id;
   record.config_hash = checksum(std::as_bytes(std::span(toml)));
   record.argv = session.argv;
@@ -50,10 +52,12 @@ void refuse_changed_config(const RunConfig& config, const TrainPlan& plan, const
 
 }  // namespace
 
-RunRecords::RunRecords(const Session& session, const RunConfig& config, const TrainPlan& plan)
+RunRecords::RunRecords(const Session& session, const RunConfig& config, const TrainPlan& plan,
+                       const ClearmlAccess& clearml)
     : log_(session.log) {
   saves_ = config.trainer.enable_checkpointing;
   if (session.comm.rank() != 0) return;
+  tracking_ = std::make_unique<Tracking>(session, config, clearml);
   const RunNames names{config.experiment_name, config.stem};
   std::optional<ResumeTarget> target;
   if (session.line.resume)
@@ -70,10 +74,14 @@ RunRecords::RunRecords(const Session& session, const RunConfig& config, const Tr
 }
 
 void RunRecords::create(const Session& session, const RunConfig& config, const RunNames& names) {
-  record_.name = task_name(names, "offline");
+  const Tracking::Name name = tracking_->name_new_run(names);
+  record_.name = name.name;
+  record_.task_id = name.task_id;
+  record_.parent = config.checkpoint.checkpoint_task_id;
   record_.started = utc_text(std::chrono::system_clock::now());
   describe_process(record_, session, config);
-  folder_ = RunFolder::create(config.trainer.default_root_dir, record_.name);
+  const std::string id = name.task_id.empty() ? "" : "-" + name.task_id;
+  folder_ = RunFolder::create(config.trainer.default_root_dir, name.name + id);
   lock_.emplace(folder_->path(), false);
 }
 
@@ -83,6 +91,9 @@ void RunRecords::go_on(const Session& session, const RunConfig& config, const Tr
   const RunFolder& folder = target.folder;
   record_ = folder.read_run_json();
   lock_.emplace(folder.path(), is_of(record_, session.launch));
+  if (record_.status == "aborted" && is_of(record_, session.launch))
+    throw GiveUp(folder.path(), " was aborted on the ClearML server; go on with --resume=", folder.path(),
+                 " by hand if that is wanted");
   refuse_changed_config(config, plan, session.line, folder, log_);
   if (target.checkpoint.empty())
     saved_ = newest_checkpoint(folder.checkpoints(), log_);
@@ -118,18 +129,17 @@ void RunRecords::open_records(const Session& session, const RunConfig& config, c
                                config.trainer.checkpoint_keep, config.trainer.on_checkpoint_error == "stop"};
     checkpoints.records = [this] { return tracker_.records_of_each(); };
     checkpoints.sync_records = [this] { tracker_.sync(); };
-    if (!session.launch.progress_file.empty())
-      checkpoints.saved = [file = session.launch.progress_file, path = folder(),
-                           log = log_](const RunState& state) {
-        try {
+    checkpoints.saved = [file = session.launch.progress_file, path = folder(), log = log_,
+                         this](const RunState& state) {
+      tracking_->saved(state);
+      if (!file.empty()) try {
           write_file_atomically(file, text(path, "\n", state.step, "\n"));
         } catch (const IoError& e) {
           log.warn(e.what());
         }
-      };
+    };
     checkpoints_ = checkpoint_folder(std::move(checkpoints), resume(), log_);
   }
-  log_.also_to(folder_->file("log.txt"));
   write_file_atomically(folder_->file("config.toml"), to_toml(config.resolved, false));
   folder_->write_run_json(record_);
   const auto kept = [&](size_t tracker) {
@@ -137,6 +147,7 @@ void RunRecords::open_records(const Session& session, const RunConfig& config, c
   };
   tracker_.add(csv_tracker(folder_->file("metrics.csv"), log_, kept(0)));
   tracker_.add(tensorboard_tracker(folder_->path(), log_, kept(1)));
+  tracker_.add(tracking_->open(*folder_, RunNames{config.experiment_name, config.stem}));
   recorders_.push_back(make_recorder(log_, config.trainer, *folder_, record_, tracker_, *checkpoints_));
 }
 
@@ -155,7 +166,11 @@ ExitCode RunRecords::ended(const FitResult& result) {
   record_.epochs = result.epochs;
   record_.steps = result.steps;
   try {
-    close(result.signal == 0 ? "completed" : interrupted ? "interrupted" : "stopped", code, "");
+    close(result.signal == 0     ? "completed"
+          : tracking_->aborted() ? "aborted"
+          : interrupted          ? "interrupted"
+                                 : "stopped",
+          code, "");
   } catch (const IoError& e) {  // all is done and saved
     log_.warn(e.what());
   }
@@ -168,17 +183,21 @@ ExitCode RunRecords::ended(const FitResult& result) {
   else
     log_.info(result.stopped_by, result.stopped_by.empty() ? "" : "; ", "finished after ", done);
   const auto& best = record_.best;
-  std::cout << folder_->path()
-            << (best ? text("  best ", best->monitor, " ", shortest(best->value), " in epoch ",
-                            best->epoch + 1)
-                     : "")
-            << std::endl;
+  log_.result(text(
+      folder_->path(),
+      best ? text("  best ", best->monitor, " ", shortest(best->value), " in epoch ", best->epoch + 1) : "",
+      "\n"));
+  tracking_->end(result.signal == 0 ? "completed" : "stopped", record_.status, done);
+  learn_task();
   return code;
 }
 
 void RunRecords::failed(const Failure& failure) noexcept {
   try {
-    if (folder_) close("failed", failure.code, failure.message);
+    if (!folder_) return;
+    close("failed", failure.code, failure.message);
+    tracking_->end("failed", "the run failed", failure.message);
+    learn_task();
   } catch (const std::exception& e) {
     log_.error(e.what());
   }
@@ -191,6 +210,19 @@ void RunRecords::close(const std::string& status, ExitCode code, const std::stri
   record_.ended = utc_text(std::chrono::system_clock::now());
   tracker_.flush();
   folder_->write_run_json(record_);
+}
+
+// A run that began as pending may have its task by now.
+void RunRecords::learn_task() {
+  const auto task = tracking_->task();
+  if (!task || task->id == record_.task_id) return;
+  record_.name = task->name;
+  record_.task_id = task->id;
+  try {
+    folder_->write_run_json(record_);
+  } catch (const IoError& e) {
+    log_.warn(e.what());
+  }
 }
 
 std::string require_shared_folder(Communicator& comm, const std::string& folder_of_rank_0) {

@@ -9,6 +9,7 @@
 #include "app/resume.h"
 #include "app/run_lock.h"
 #include "app/session.h"
+#include "app/tracking.h"
 #include "lab/app/run_folder.h"
 #include "lab/track/tracker.h"
 #include "lab/train/checkpoint.h"
@@ -20,9 +21,11 @@ namespace lab {
 // not see the difference.
 class RunRecords {
  public:
-  // Throws ConfigError, DataError, GiveUp, InputNotFound, IoError, UsageError; a new run has then left at
+  // Throws ConfigError, DataError, GiveUp, InputNotFound, IoError, Unavailable,
+  // UsageError; a new run has then left at
   // most an empty folder, and an old one is as it was. Not collective: to be called within agree().
-  RunRecords(const Session& session, const RunConfig& config, const TrainPlan& plan);
+  RunRecords(const Session& session, const RunConfig& config, const TrainPlan& plan,
+             const ClearmlAccess& clearml);
 
   CheckpointSink& checkpoints() { return *checkpoints_; }
   const std::vector<std::shared_ptr<Callback>>& recorders() const { return recorders_; }
@@ -42,12 +45,15 @@ class RunRecords {
   void open_records(const Session& session, const RunConfig& config, const TrainPlan& plan);
   void close(const std::string& status, ExitCode code, const std::string& error);
 
+  void learn_task();
+
   Log log_;
   std::optional<RunFolder> folder_;
   std::optional<RunLock> lock_;
   RunRecord record_;
   std::optional<SavedRun> saved_;
   bool saves_ = true;
+  std::unique_ptr<Tracking> tracking_;
   Fanout tracker_;
   std::unique_ptr<CheckpointSink> checkpoints_ = no_checkpoints();
   std::vector<std::shared_ptr<Callback>> recorders_;

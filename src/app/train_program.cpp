@@ -3,6 +3,7 @@
 #include "app/beats.h"
 #include "app/run_records.h"
 #include "app/session.h"
+#include "app/tracking.h"
 #include "lab/app/programs.h"
 #include "lab/comm/agreement.h"
 #include "lab/core/signals.h"
@@ -32,21 +33,36 @@ FitResult fit(Session& session, const RunConfig& config, TrainPlan plan, const S
 }
 
 void refuse_what_needs_a_server(const RunConfig& config) {
-  if (config.task.required)
-    throw Unavailable(
-        "task.required = true, but this version of lab does not talk to a ClearML server yet; take it out to "
-        "record the run in its folder");
   if (!config.checkpoint.checkpoint_task_id.empty())
     throw Unavailable("checkpoint.checkpoint_task_id = ", quoted(config.checkpoint.checkpoint_task_id),
                       ", but this version of lab cannot fetch models of earlier tasks yet; take it out");
 }
 
+// --set, then what was edited on a server before its agent started us; rank 0 knows how to get there.
+// Collective; AgreedError.
+std::vector<std::string> sets_of(Session& session, ClearmlAccess& clearml) {
+  std::vector<std::string> sets = session.line.sets;
+  std::string edited;
+  agree(session.comm, [&] {
+    if (session.comm.rank() != 0) return;
+    clearml = clearml_access(session.line.offline);
+    edited = join(edited_values(clearml), std::string(1, '\0'));
+  });
+  edited = broadcast_bytes(session.comm, edited);
+  for (size_t at = 0; at < edited.size();) {
+    const size_t end = std::min(edited.find('\0', at), edited.size());
+    sets.push_back(edited.substr(at, end - at));
+    at = end + 1;
+  }
+  return sets;
+}
+
 ExitCode train(Session& session, const std::vector<Experiment>& experiments) {
-  const RunConfig config = load_run_config(session.comm, session.line.config, session.line.sets, experiments);
+  ClearmlAccess clearml;
+  const RunConfig config =
+      load_run_config(session.comm, session.line.config, sets_of(session, clearml), experiments);
   start_computing(session, config.trainer, config.trainer.canonical() ? 1 : config.trainer.threads);
   agree(session.comm, [&] { refuse_what_needs_a_server(config); });
-  if (!session.line.offline)
-    session.log.info("no ClearML configured: the run is recorded in its folder only, as with --offline");
   session.watchdog.limit({.least = config.trainer.hang_seconds});
   session.world.heartbeat().phase(Phase::loading);
   TrainPlan plan;
@@ -57,7 +73,7 @@ ExitCode train(Session& session, const std::vector<Experiment>& experiments) {
   // Before there is a folder: a run that cannot begin leaves none.
   const Sources sources = open_sources(session.comm, {plan.train.dataset, plan.validate.dataset});
   std::unique_ptr<RunRecords> records;
-  agree(session.comm, [&] { records = std::make_unique<RunRecords>(session, config, plan); });
+  agree(session.comm, [&] { records = std::make_unique<RunRecords>(session, config, plan, clearml); });
   try {
     session.watchdog.report_to(require_shared_folder(session.comm, records->folder()) + "/hang.txt");
     return records->ended(fit(session, config, std::move(plan), sources, *records));

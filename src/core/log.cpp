@@ -9,18 +9,28 @@
 #include <cstdio>
 #include <ctime>
 #include <mutex>
+#include <utility>
+#include <vector>
 
 #include "lab/core/error.h"
 
 namespace lab {
 
+namespace {
+thread_local bool in_sink = false;
+constexpr size_t most_early = size_t{1} << 20;
+}  // namespace
+
 struct Log::State {
+  std::mutex order;  // of lines, taken before the other; not by what a sink says
   std::mutex mutex;
   int rank = 0, size = 1;
   bool quiet = false;
   bool terminal = false;
   std::string status;
-  std::string early;  // lines written before there was a file
+  std::vector<std::pair<Level, std::string>> early;  // lines written before there was a file
+  size_t early_bytes = 0;
+  Sink sink;
   std::FILE* file = nullptr;
   State(int rank_, int size_, bool quiet_)
       : rank(rank_),
@@ -63,30 +73,70 @@ void Log::write(Level level, const std::string& message) const {
   const char* mark = level == Level::error ? "error: " : level == Level::warning ? "warning: " : "";
   const std::string who = state.rank == 0 ? "" : text("[rank ", state.rank, " of ", state.size, "] ");
   const std::string line = text(time_stamp(), "  ", who, mark, message, "\n");
-  const std::lock_guard lock(state.mutex);
-  // One write per line, so that lines of several ranks do not mix.
-  const std::string out = state.terminal && !state.status.empty() ? "\r\x1b[K" + line + state.status : line;
-  std::fwrite(out.data(), 1, out.size(), stderr);
-  std::fflush(stderr);
-  if (state.file) {
-    std::fwrite(line.data(), 1, line.size(), state.file);
-    std::fflush(state.file);
-  } else if (state.early.size() < 1 << 20) {
-    state.early += line;
+  std::unique_lock order(state.order, std::defer_lock);
+  if (!in_sink) order.lock();
+  {
+    const std::lock_guard lock(state.mutex);
+    // One write per line, so that lines of several ranks do not mix.
+    const std::string out = state.terminal && !state.status.empty() ? "\r\x1b[K" + line + state.status : line;
+    std::fwrite(out.data(), 1, out.size(), stderr);
+    std::fflush(stderr);
   }
+  keep(level, line);
 }
 
-void Log::also_to(const std::string& path) const {
+const char* Log::name_of(Level level) {
+  return level == Level::error ? "error" : level == Level::warning ? "warning" : "info";
+}
+
+// To the file and the sink. The order is held.
+void Log::keep(Level level, const std::string& line) const {
   State& state = *state_;
-  const std::lock_guard lock(state.mutex);
-  if (state.file) std::fclose(state.file);
-  state.file = std::fopen(path.c_str(), "ae");
-  if (!state.file)
-    throw IoError("cannot write the log to ", path, ": ", system_error_text(errno),
-                  "; check the folder's rights and room");
-  std::fwrite(state.early.data(), 1, state.early.size(), state.file);
-  std::fflush(state.file);
-  state.early.clear();
+  {
+    const std::lock_guard lock(state.mutex);
+    if (state.file) {
+      std::fwrite(line.data(), 1, line.size(), state.file);
+      std::fflush(state.file);
+    } else if (state.early_bytes < most_early) {
+      state.early.emplace_back(level, line);
+      state.early_bytes += line.size();
+    }
+  }
+  if (in_sink || !state.sink) return;
+  in_sink = true;
+  state.sink(name_of(level), line.substr(0, line.find_last_not_of('\n') + 1));
+  in_sink = false;
+}
+
+void Log::result(const std::string& text) const {
+  State& state = *state_;
+  if (state.quiet) return;
+  const std::lock_guard order(state.order);
+  std::fwrite(text.data(), 1, text.size(), stdout);
+  std::fflush(stdout);
+  keep(Level::info, text);
+}
+
+void Log::also_to(const std::string& path, Sink sink) const {
+  State& state = *state_;
+  const std::lock_guard order(state.order);
+  std::vector<std::pair<Level, std::string>> early;
+  {
+    const std::lock_guard lock(state.mutex);
+    if (state.file) std::fclose(state.file);
+    state.file = std::fopen(path.c_str(), "ae");
+    if (!state.file)
+      throw IoError("cannot write the log to ", path, ": ", system_error_text(errno),
+                    "; check the folder's rights and room");
+    early.swap(state.early);
+  }
+  state.sink = std::move(sink);
+  for (const auto& [level, line] : early) keep(level, line);
+}
+
+void Log::end_sink() const {
+  const std::lock_guard order(state_->order);
+  state_->sink = nullptr;
 }
 
 void Log::status(const std::string& line) const {

@@ -86,8 +86,9 @@ struct Watchdog::Watch {
   std::atomic<bool> stop = false;
 
   std::mutex mutex;
-  HangLimits limits;   // under the mutex
-  std::string report;  // under the mutex
+  HangLimits limits;                                 // under the mutex
+  std::string report;                                // under the mutex
+  std::function<void(const std::string&)> last_act;  // under the mutex
 
   // The rest belongs to the thread.
   // Since when each slot has stood still, by a clock that only runs while this thread does.
@@ -109,7 +110,7 @@ struct Watchdog::Watch {
   [[noreturn]] void end_after_death(const std::vector<int>& dead);
   [[noreturn]] void end_after_hang(const std::vector<Place>& places, const Verdict& verdict);
   std::string written_report(const std::vector<Place>& places, const std::string& line);
-  [[noreturn]] void end(int code);
+  [[noreturn]] void end(int code, const std::string& why);
 };
 
 void Watchdog::Watch::run() {
@@ -199,7 +200,7 @@ void Watchdog::Watch::end_after_death(const std::vector<int>& dead) {
     line += text("; rank ", heartbeat.beat(dead[i]).rank, " is gone too");
   say(dead,
       [&] { within(options.io, [this, line] { log.error(line, ". The job is ended; ", options.next); }); });
-  end(exit_code_after(first, how));
+  end(exit_code_after(first, how), line);
 }
 
 void Watchdog::Watch::end_after_hang(const std::vector<Place>& places, const Verdict& verdict) {
@@ -207,8 +208,8 @@ void Watchdog::Watch::end_after_hang(const std::vector<Place>& places, const Ver
   for (int slot = 0; slot < heartbeat.slots(); ++slot)
     for (const size_t culprit : verdict.culprits)
       if (places[culprit].beat.rank == heartbeat.beat(slot).rank) unfit.push_back(slot);
+  const std::string line = hang_line(places, verdict, host);
   say(unfit, [&] {
-    const std::string line = hang_line(places, verdict, host);
     const std::string limit =
         text(" (the limit is ", shortest(verdict.limit), " s; ", options.limit_name, ")");
     const std::string places_are = written_report(places, line + limit);
@@ -217,7 +218,7 @@ void Watchdog::Watch::end_after_hang(const std::vector<Place>& places, const Ver
     for (const int slot : unfit)
       if (const auto other = others.find(slot); other != others.end()) other->second.kill();
   });
-  end(code_after_hang);
+  end(code_after_hang, line);
 }
 
 // Writes the places of all ranks, and says where they are.
@@ -241,8 +242,14 @@ std::string Watchdog::Watch::written_report(const std::vector<Place>& places, co
 }
 
 // The launcher usually ends us before we do, with the exit code of the rank that failed first.
-void Watchdog::Watch::end(int code) {
-  std::this_thread::sleep_for(options.grace);
+void Watchdog::Watch::end(int code, const std::string& why) {
+  const auto until = Clock::now() + options.grace;
+  const auto act = [this] {
+    const std::lock_guard lock(mutex);
+    return last_act;
+  }();
+  if (act) within(options.grace, [act, why] { act(why); });
+  std::this_thread::sleep_until(until);
   _exit(code);
 }
 
@@ -275,6 +282,11 @@ Watchdog::~Watchdog() {
 void Watchdog::limit(const HangLimits& limits) {
   const std::lock_guard lock(watch_->mutex);
   watch_->limits = limits;
+}
+
+void Watchdog::before_end(std::function<void(const std::string&)> act) {
+  const std::lock_guard lock(watch_->mutex);
+  watch_->last_act = std::move(act);
 }
 
 void Watchdog::report_to(const std::string& path) {

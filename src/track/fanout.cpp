@@ -4,7 +4,7 @@
 
 namespace lab {
 
-void Fanout::add(std::unique_ptr<Tracker> tracker) { trackers_.push_back(std::move(tracker)); }
+void Fanout::add(std::shared_ptr<Tracker> tracker) { trackers_.push_back(std::move(tracker)); }
 
 void Fanout::scalars(const std::vector<Scalar>& points, double wall_time) {
   for (const auto& tracker : trackers_) tracker->scalars(points, wall_time);

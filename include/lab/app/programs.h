@@ -11,4 +11,7 @@ namespace lab {
 int train_main(int argc, char** argv, const std::vector<Experiment>& experiments);
 int infer_main(int argc, char** argv, const std::vector<Experiment>& experiments);
 
+// lab_sync: no MPI, no experiments.
+int sync_main(int argc, char** argv);
+
 }  // namespace lab

@@ -1,6 +1,7 @@
 #pragma once
 // The log of one rank: lines with the time on stderr and, once a run folder is there, in its log.txt.
 
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -32,8 +33,16 @@ class Log {
     write(Level::error, text(parts...));
   }
 
-  // From now on lines go to this file as well, beginning with those written so far. Throws IoError.
-  void also_to(const std::string& path) const;
+  // A result: to stdout as it is, and like a line to wherever those go but stderr.
+  void result(const std::string& text) const;
+
+  // Gets each line (level "info", "warning" or "error"), in the order of the log. What it says to the log
+  // itself does not come back to it.
+  using Sink = std::function<void(const std::string& level, const std::string& line)>;
+  // From now on lines go to this file as well, and to the sink, beginning with those written so far. Throws
+  // IoError.
+  void also_to(const std::string& path, Sink sink = {}) const;
+  void end_sink() const;
 
   // A status line that stays at the bottom of a terminal (a progress bar); "" takes it away. Ignored where
   // stderr is not a terminal. Never reaches the file.
@@ -42,7 +51,9 @@ class Log {
 
  private:
   enum class Level { info, warning, error };
+  static const char* name_of(Level level);
   void write(Level level, const std::string& message) const;
+  void keep(Level level, const std::string& line) const;
   struct State;
   std::shared_ptr<State> state_;
 };

@@ -2,6 +2,7 @@
 // Ends the job when a rank of this node has died or hangs, and says which, where, and what to do.
 
 #include <chrono>
+#include <functional>
 #include <memory>
 #include <string>
 #include <thread>
@@ -43,6 +44,8 @@ class Watchdog {
   // From any thread. The report is the file for all places; "" (as at first): they go to the log.
   void limit(const HangLimits& limits);
   void report_to(const std::string& path);
+  // What else this rank does when the job is about to be ended, told why; it has `grace` for it.
+  void before_end(std::function<void(const std::string& why)> act);
 
  private:
   struct Watch;

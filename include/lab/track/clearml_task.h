@@ -50,6 +50,13 @@ struct RegisteredTask {
 RegisteredTask register_task(ClearmlApi& api, const TaskDescription& task,
                              std::chrono::milliseconds deadline);
 
+// The task that ClearML's agent made this run for: its name stays, what it is made from becomes `task`'s.
+RegisteredTask adopt_task(ClearmlApi& api, const std::string& id, const TaskDescription& task,
+                          std::chrono::milliseconds deadline);
+
+// Why something was not sent or found, with what to do about it; one line.
+std::string in_words(const ApiError& error);
+
 // The page where a person sees the task; "" where the web server is not known.
 std::string results_page(const ClearmlSettings& settings, const TaskIdentity& task);
 

@@ -38,10 +38,11 @@ class Tracker {
   virtual std::optional<int64_t> records() const = 0;
 };
 
-// Hands everything to each of its trackers, in order. Owns them. Without any it is the tracker of ranks > 0.
+// Hands everything to each of its trackers, in order. Shares them. Without any it is the tracker of ranks >
+// 0.
 class Fanout final : public Tracker {
  public:
-  void add(std::unique_ptr<Tracker> tracker);
+  void add(std::shared_ptr<Tracker> tracker);
   void scalars(const std::vector<Scalar>& points, double wall_time) override;
   void text(const std::string& tag, const std::string& value, double wall_time) override;
   void flush() override;
@@ -50,7 +51,7 @@ class Fanout final : public Tracker {
   std::vector<int64_t> records_of_each() const;     // but those that cut none
 
  private:
-  std::vector<std::unique_ptr<Tracker>> trackers_;
+  std::vector<std::shared_ptr<Tracker>> trackers_;
 };
 
 // metrics.csv: header `epoch,step,tag,value,time`; values as the shortest text that reads back as the same

@@ -1,0 +1,142 @@
+// lab_sync: what a run could not send to ClearML while it went on.
+
+#include <chrono>
+#include <cxxopts.hpp>
+#include <exception>
+#include <iostream>
+#include <random>
+
+#include "app/run_lock.h"
+#include "app/tracking.h"
+#include "lab/app/programs.h"
+#include "lab/app/run_folder.h"
+#include "lab/core/error.h"
+#include "lab/core/process.h"
+#include "lab/core/version.h"
+
+namespace lab {
+namespace {
+
+using std::chrono::milliseconds;
+
+struct Request {
+  std::vector<std::string> folders;
+  bool help = false, version = false;
+};
+
+cxxopts::Options options() {
+  cxxopts::Options table("lab_sync", "Sends to ClearML what it does not have yet of a run.");
+  table.custom_help("RUN_FOLDER ...");
+  table.positional_help("");
+  table.add_options()("version", "print the version, and exit")("h,help", "print this, and exit")(
+      "folders", "", cxxopts::value<std::vector<std::string>>());
+  table.parse_positional("folders");
+  return table;
+}
+
+std::string help_text() {
+  cxxopts::Options table = options();
+  return text(
+      table.help({""}, false),
+      "\nThe server and its keys are those of ~/clearml.conf and the CLEARML_* variables. Exit codes: 0 "
+      "all of it is\nthere, 64 wrong words, 66 no such run folder, 69 the server cannot be had now: try "
+      "again later.\n");
+}
+
+Request parse(int argc, char** argv) {
+  try {
+    const auto given = options().parse(argc, argv);
+    Request request;
+    request.help = given.count("help") > 0;
+    request.version = given.count("version") > 0;
+    if (given.count("folders") > 0) request.folders = given["folders"].as<std::vector<std::string>>();
+    if (request.folders.empty() && !request.help && !request.version)
+      throw UsageError("lab_sync wants RUN_FOLDER: the folder of a run, as its last line named it");
+    return request;
+  } catch (const cxxopts::exceptions::exception& e) {
+    throw UsageError(e.what(), "; see lab_sync --help");
+  }
+}
+
+// A process that was killed could not say how its run ended.
+void settle(const RunFolder& folder, RunRecord& record, const Log& log) {
+  if (record.status != "running") return;
+  record.status = "failed";
+  record.error = "the run ended without a word: its processes were killed";
+  record.ended = utc_text(std::chrono::system_clock::now());
+  Spool(folder.path(), log).status("failed", "the run failed", record.error);
+  folder.write_run_json(record);
+  log.info(folder.path(), " ended without a word: it counts as failed; it may go on with --resume");
+}
+
+// A round for each answer of the server, until all is there or it says no.
+void send_all(ClearmlSender& sender, const std::string& path, const Log& log) {
+  constexpr milliseconds for_records{60'000};
+  constexpr int tries = 3;
+  for (int failures = 0; !sender.done();) {
+    log.info(path, ": ", sender.left(), " to send");
+    auto error = sender.send(for_records);
+    if (!error || error->message.empty()) error = sender.upload(std::chrono::hours(24));
+    if (!error) continue;
+    if (!error->temporary || ++failures == tries)
+      throw Unavailable("what is left of ", path, " (", sender.left(), ") cannot be sent: ", in_words(*error),
+                        "; run lab_sync again when the server is back");
+  }
+}
+
+void sync(const std::string& path, const ClearmlSettings& settings, const Log& log) {
+  const RunFolder folder = RunFolder::open(path);
+  if (RunLock::is_held(folder.path()))
+    throw Unavailable(path,
+                      " is still being written: a run sends its records itself; try again when it is over");
+  const RunLock lock(folder.path(), false);
+  RunRecord record = folder.read_run_json();
+  settle(folder, record, log);
+  std::random_device device;
+  ApiOptions options;
+  options.seed = device();
+  ClearmlSender sender(folder.path(), settings, log, options);
+  send_all(sender, path, log);
+  const auto task = sender.task();
+  if (task && (task->id != record.task_id || task->name != record.name)) {
+    record.task_id = task->id;
+    record.name = task->name;
+    folder.write_run_json(record);
+  }
+  const std::string page = task ? results_page(settings, *task) : "";
+  std::cout << path << "  " << (task ? task->name : "") << "  " << (page.empty() ? "" : page) << std::endl;
+}
+
+int run(const Request& request, const Log& log) {
+  if (request.help) std::cout << help_text();
+  if (request.version) std::cout << "lab_sync " << version << "\n";
+  if (request.help || request.version) return 0;
+  const ClearmlAccess access = clearml_access(false);
+  if (!access.settings) throw Unavailable("there is no server to send to: ", access.why_not);
+  ExitCode code = ExitCode::done;
+  for (const auto& folder : request.folders) try {
+      sync(folder, *access.settings, log);
+    } catch (const Error& e) {  // the others may do better
+      log.error(e.what());
+      code = e.code();
+    }
+  return static_cast<int>(code);
+}
+
+}  // namespace
+
+int sync_main(int argc, char** argv) {
+  start_process();
+  const Log log;
+  try {
+    return run(parse(argc, argv), log);
+  } catch (const Error& e) {
+    log.error(e.what());
+    return static_cast<int>(e.code());
+  } catch (const std::exception& e) {
+    log.error("unexpected error: ", e.what());
+    return static_cast<int>(ExitCode::bug);
+  }
+}
+
+}  // namespace lab

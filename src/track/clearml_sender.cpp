@@ -1,0 +1,396 @@
+#include "lab/track/clearml_sender.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <mutex>
+#include <nlohmann/json.hpp>
+#include <utility>
+#include <vector>
+
+#include "lab/core/error.h"
+#include "lab/track/spool.h"
+#include "track/model_upload.h"
+#include "track/sender_state.h"
+
+namespace lab {
+namespace {
+
+using Json = nlohmann::json;
+using Clock = std::chrono::steady_clock;
+using Milliseconds = std::chrono::milliseconds;
+
+constexpr size_t most_at_once = size_t{4} << 20;         // bytes of the spool in one round
+constexpr size_t longest_message = size_t{1} << 20;      // of one event of the console
+constexpr Milliseconds until_seen = Milliseconds(2000);  // a server shows new events a little later
+
+// Whole lines of the spool, parsed, from one offset to the next.
+struct Round {
+  std::vector<Json> records;
+  int64_t end = 0;
+};
+
+// A status stands alone, since all that comes before it must have been sent.
+Round read_round(const std::string& path, int64_t offset) {
+  Round round{{}, offset};
+  std::ifstream in(path, std::ios::binary);
+  in.seekg(offset);
+  for (std::string line; std::getline(in, line) && !in.eof();) {
+    Json record = Json::parse(line, nullptr, false);
+    const bool is_status = record.is_object() && record.value("type", "") == "status";
+    if (is_status && !round.records.empty()) break;
+    round.end += std::ssize(line) + 1;
+    if (record.is_object()) round.records.push_back(std::move(record));
+    if (is_status || round.end - offset > static_cast<int64_t>(most_at_once)) break;
+  }
+  return round;
+}
+
+TaskDescription description_of(const Json& record) {
+  TaskDescription task;
+  task.stem = record.at("stem");
+  task.token = record.at("token");
+  task.project = record.at("project");
+  task.type = record.at("task_type");
+  task.parent = record.at("parent");
+  task.tags = record.at("tags").get<std::vector<std::string>>();
+  task.output_uri = record.at("output_uri");
+  for (const Json& item : record.at("parameters"))
+    task.parameters.push_back({item.at("name"), item.at("value"), item.at("type")});
+  task.configuration = record.at("configuration");
+  const Json& script = record.at("script");
+  task.script = {script.at("binary"),     script.at("entry_point"), script.at("working_dir"),
+                 script.at("repository"), script.at("branch"),      script.at("commit"),
+                 script.at("diff")};
+  return task;
+}
+
+std::string dumped(const Json& record) { return record.dump(-1, ' ', false, Json::error_handler_t::replace); }
+
+// Lines of the console within a second of the first, with one level, are one event, whose time is that of the
+// last: so the newest event says up to where the server has them.
+std::vector<Json> joined(const std::vector<Json>& lines) {
+  std::vector<Json> events;
+  int64_t first = 0;
+  for (const Json& line : lines) {
+    const auto time = line.at("timestamp").get<int64_t>();
+    const auto& message = line.at("msg").get_ref<const std::string&>();
+    const bool fits =
+        !events.empty() && events.back().at("level") == line.at("level") && time - first < 1000 &&
+        events.back().at("msg").get_ref<const std::string&>().size() + message.size() < longest_message;
+    if (!fits) {
+      events.push_back(line);
+      first = time;
+      continue;
+    }
+    events.back()["msg"] = text(events.back().at("msg").get_ref<const std::string&>(), '\n', message);
+    events.back()["timestamp"] = time;
+  }
+  return events;
+}
+
+// There is something else to be done first: no trouble to be told about.
+ApiError waiting() { return {.temporary = true}; }
+
+// The server understood and says no: to send the same again changes nothing.
+bool is_refusal(const ApiError& error) { return !error.temporary && error.result_code == 400; }
+
+}  // namespace
+
+struct ClearmlSender::Impl {
+  Impl(const std::string& run_folder, ClearmlSettings the_settings, Log the_log, ApiOptions the_options)
+      : folder(run_folder),
+        spool(run_folder + "/" + spool_file),
+        settings(std::move(the_settings)),
+        log(std::move(the_log)),
+        options(the_options),
+        state(detail::read_sender_state(run_folder)) {
+    renew();
+    unsure_since = Clock::now() - until_seen;  // of an earlier process
+  }
+
+  void renew() {
+    ApiOptions uploads = options;
+    uploads.limits.total = std::chrono::hours(24);  // as long as bytes go on
+    uploads.seed = options.seed + 1;
+    const std::lock_guard lock(mutex);
+    api = std::make_shared<ClearmlApi>(settings, options);
+    if (!upload_api) upload_api = std::make_shared<ClearmlApi>(settings, uploads);
+  }
+
+  std::shared_ptr<ClearmlApi> current(std::shared_ptr<ClearmlApi> Impl::*which) {
+    const std::lock_guard lock(mutex);
+    return this->*which;
+  }
+
+  // Takes part of the state to the disk; a disk that is full costs at most that things are sent again.
+  template <class Change>
+  void change(const Change& apply) {
+    const std::lock_guard lock(mutex);
+    apply(state);
+    try {
+      detail::write_sender_state(folder, state);
+    } catch (const IoError& e) {
+      if (!std::exchange(said_disk, true)) log.warn(e.what());
+    }
+  }
+  detail::SenderState seen() const {
+    const std::lock_guard lock(mutex);
+    return state;
+  }
+
+  std::optional<ModelStore> known_store() const {
+    const std::lock_guard lock(mutex);
+    return store;
+  }
+
+  const TaskDescription& described() {
+    if (!description) {
+      const Round first = read_round(spool, 0);
+      if (first.records.empty() || first.records.front().value("type", "") != "task")
+        throw DataError(spool, " does not begin with the task; nothing can be sent from it");
+      description = description_of(first.records.front());
+      const ModelStore where = model_store(description->output_uri, settings);
+      const std::lock_guard lock(mutex);
+      store = where;
+    }
+    return *description;
+  }
+
+  ApiAnswer call(const std::string& action, const Json& body, Clock::time_point end) {
+    const auto left = std::chrono::duration_cast<Milliseconds>(end - Clock::now());
+    return current(&Impl::api)->call(action, dumped(body), {.deadline = left});
+  }
+
+  std::optional<ApiError> have_task(Clock::time_point end) {
+    if (seen().task) return std::nullopt;
+    const auto left = std::chrono::duration_cast<Milliseconds>(end - Clock::now());
+    const RegisteredTask made = register_task(*current(&Impl::api), described(), left);
+    if (made.error) return made.error;
+    change([&](detail::SenderState& s) { s.task = made.task; });
+    const std::string page = results_page(settings, *made.task);
+    log.info("ClearML task ", made.task->name, " (", made.task->id, ")", page.empty() ? "" : ": ", page);
+    return std::nullopt;
+  }
+
+  // Says what the server refuses and goes on without it: all that comes behind matters too.
+  std::optional<ApiError> refused(const std::optional<ApiError>& error, size_t records) {
+    if (!error || !is_refusal(*error)) return error;
+    lose(static_cast<int64_t>(records), error->message);
+    return std::nullopt;
+  }
+  void lose(int64_t records, const std::string& why) {
+    if (!std::exchange(said_refused, true))
+      log.warn("ClearML does not take ", records, " of the run's records: ", why);
+    change([&](detail::SenderState& s) { s.lost += records; });
+  }
+
+  std::optional<ApiError> add(const std::vector<Json>& records, bool repeatable, Clock::time_point end) {
+    if (records.empty()) return std::nullopt;
+    const std::string task = seen().task->id;
+    std::vector<std::string> lines;
+    for (Json record : records) {
+      record["task"] = task;
+      lines.push_back(dumped(record));
+    }
+    const auto left = std::chrono::duration_cast<Milliseconds>(end - Clock::now());
+    const BatchAnswer answer =
+        current(&Impl::api)->add_batch(lines, {.deadline = left, .repeatable = repeatable});
+    if (answer.refused > 0) lose(answer.refused, answer.complaint);
+    return refused(answer.error, records.size());
+  }
+
+  // The console is the one thing that is doubled when it is sent twice: where an answer was lost, the server
+  // is asked first.
+  std::optional<ApiError> find_console(Clock::time_point end) {
+    const auto state_now = seen();
+    if (state_now.console_tried <= state_now.console_sent) return std::nullopt;
+    const auto wait = std::chrono::duration_cast<Milliseconds>(unsure_since + until_seen - Clock::now());
+    if (wait.count() > 0) return waiting();
+    const ApiAnswer answer =
+        call("events.get_task_log",
+             {{"task", state_now.task->id}, {"batch_size", 100}, {"navigate_earlier", true}}, end);
+    if (!answer.ok()) return refused(answer.error, 0);
+    int64_t newest = 0;
+    const Json data = Json::parse(answer.data, nullptr, false);
+    if (data.is_object() && data.contains("events") && data["events"].is_array())
+      for (const Json& event : data["events"])
+        if (event.is_object() && event.contains("timestamp") && event["timestamp"].is_number())
+          if (const auto time = event["timestamp"].get<int64_t>(); time <= state_now.console_tried)
+            newest = std::max(newest, time);
+    change([&](detail::SenderState& s) {
+      s.console_sent = std::max(s.console_sent, newest);
+      s.console_tried = s.console_sent;
+    });
+    return std::nullopt;
+  }
+
+  std::optional<ApiError> send_console(std::vector<Json> lines, Clock::time_point end) {
+    if (seen().adopted || lines.empty()) return std::nullopt;
+    if (auto error = find_console(end)) return error;
+    const int64_t sent = seen().console_sent;
+    std::erase_if(lines, [&](const Json& line) { return line.value("timestamp", int64_t{0}) <= sent; });
+    if (lines.empty()) return std::nullopt;
+    const auto last = lines.back().at("timestamp").get<int64_t>();
+    change([&](detail::SenderState& s) { s.console_tried = last; });
+    const auto error = add(joined(lines), false, end);
+    unsure_since = Clock::now();
+    if (error && !error->may_have_worked) change([&](detail::SenderState& s) { s.console_tried = sent; });
+    if (!error) change([&](detail::SenderState& s) { s.console_sent = last; });
+    return error;
+  }
+
+  std::optional<ApiError> send_status(const Json& record, Clock::time_point end) {
+    const std::string status = record.value("status", "");
+    const std::string call_of = status == "in_progress" ? "tasks.started" : "tasks." + status;
+    const ApiAnswer answer = call(call_of,
+                                  {{"task", seen().task->id},
+                                   {"force", true},
+                                   {"status_reason", record.value("reason", "")},
+                                   {"status_message", record.value("message", "")}},
+                                  end);
+    if (!answer.ok() && !is_refusal(*answer.error)) return answer.error;
+    if (!answer.ok()) lose(1, answer.error->message);
+    change([&](detail::SenderState& s) { s.status = status; });
+    return std::nullopt;
+  }
+
+  std::optional<ApiError> send_round(const Round& round, Clock::time_point end) {
+    std::vector<Json> points, console;
+    std::map<std::string, detail::WaitingModel> models;
+    for (const Json& record : round.records) {
+      const std::string type = record.value("type", "");
+      if (type == "status") {
+        if (record.value("status", "") != "in_progress" && !seen().waiting.empty()) return waiting();
+        if (auto error = send_status(record, end)) return error;
+      } else if (type == "model") {
+        models[record.at("slot")] = {record.at("file"), record.at("design"), record.at("iter")};
+      } else if (type == "log") {
+        console.push_back(record);
+      } else if (type != "task") {
+        points.push_back(record);
+      }
+    }
+    if (auto error = add(points, true, end)) return error;
+    if (auto error = send_console(console, end)) return error;
+    change([&](detail::SenderState& s) {
+      for (auto& [slot, model] : models) s.waiting[slot] = model;
+      s.offset = round.end;
+    });
+    return std::nullopt;
+  }
+
+  std::string folder, spool;
+  ClearmlSettings settings;
+  Log log;
+  ApiOptions options;
+  mutable std::mutex mutex;  // guards the next four
+  detail::SenderState state;
+  std::shared_ptr<ClearmlApi> api, upload_api;
+  std::optional<ModelStore> store;  // none until the task's description is read
+  std::optional<TaskDescription> description;
+  Clock::time_point unsure_since;
+  bool said_disk = false, said_refused = false;
+};
+
+ClearmlSender::ClearmlSender(const std::string& run_folder, ClearmlSettings settings, Log log, ApiOptions api)
+    : impl_(std::make_unique<Impl>(run_folder, std::move(settings), std::move(log), api)) {}
+
+ClearmlSender::~ClearmlSender() = default;
+
+void ClearmlSender::claim(const TaskClaim& claim) {
+  impl_->change([&](detail::SenderState& s) {
+    s.task = claim.task;
+    s.adopted = claim.adopted;
+  });
+}
+
+std::optional<TaskIdentity> ClearmlSender::task() const { return impl_->seen().task; }
+
+std::optional<ApiError> ClearmlSender::send(Milliseconds deadline) {
+  const auto end = Clock::now() + deadline;
+  try {
+    impl_->described();
+    if (auto error = impl_->have_task(end)) return error;
+    for (;;) {
+      const int64_t offset = impl_->seen().offset;
+      const Round round = read_round(impl_->spool, offset);
+      if (round.end == offset) return std::nullopt;
+      if (auto error = impl_->send_round(round, end)) return error;
+    }
+  } catch (const std::exception& e) {  // a spool that somebody has changed
+    return ApiError{.failure = HttpFailure::file, .message = e.what()};
+  }
+}
+
+std::optional<ApiError> ClearmlSender::upload(Milliseconds deadline) {
+  const auto end = Clock::now() + deadline;
+  for (;;) {
+    const auto state = impl_->seen();
+    const auto store = impl_->known_store();
+    if (state.waiting.empty() || !state.task || !store) return std::nullopt;
+    const auto [slot, model] = *state.waiting.begin();
+    const auto left = std::chrono::duration_cast<Milliseconds>(end - Clock::now());
+    const auto error = detail::publish_model(*impl_->current(&Impl::upload_api), *store, impl_->settings,
+                                             *state.task, slot, model, left);
+    const bool lost = error && (is_refusal(*error) || error->failure == HttpFailure::file);
+    if (error && !lost) return error;
+    if (lost) impl_->lose(1, error->message);
+    impl_->change([&, &name = slot, &sent = model](detail::SenderState& s) {
+      if (s.waiting[name] == sent) s.waiting.erase(name);  // else a newer one has come meanwhile
+    });
+  }
+}
+
+bool ClearmlSender::done() const {
+  const auto state = impl_->seen();
+  return state.waiting.empty() && read_round(impl_->spool, state.offset).end == state.offset;
+}
+
+std::string ClearmlSender::left() const {
+  const auto state = impl_->seen();
+  std::error_code ignored;
+  const auto size = std::filesystem::file_size(impl_->spool, ignored);
+  const uint64_t bytes = ignored ? 0 : size - std::min(size, static_cast<uintmax_t>(state.offset));
+  const size_t models = state.waiting.size();
+  return text(byte_size(bytes), " of records",
+              models == 0 ? "" : text(" and ", models, models == 1 ? " model" : " models"));
+}
+
+bool ClearmlSender::aborted(Milliseconds deadline) {
+  const auto state = impl_->seen();
+  if (!state.task || state.status != "in_progress") return false;
+  const ApiAnswer answer = impl_->call("tasks.get_all",
+                                       {{"id", {state.task->id}},
+                                        {"only_fields", {"id", "status", "status_message"}},
+                                        {"search_hidden", true}},
+                                       Clock::now() + deadline);
+  if (!answer.ok()) return false;
+  const Json data = Json::parse(answer.data, nullptr, false);
+  if (!data.is_object() || !data.contains("tasks") || !data["tasks"].is_array() || data["tasks"].empty())
+    return false;
+  const Json& row = data["tasks"][0];
+  const std::string status = row.value("status", "in_progress");
+  const std::string message = row.value("status_message", "");
+  if (status == "in_progress") return message.find("stopping") != std::string::npos;
+  return status != "created" && status != "queued" && message.find("worker") == std::string::npos;
+}
+
+void ClearmlSender::ping(Milliseconds deadline) {
+  const auto state = impl_->seen();
+  if (state.task && state.status == "in_progress")
+    impl_->call("tasks.ping", {{"task", state.task->id}}, Clock::now() + deadline);
+}
+
+void ClearmlSender::cancel() {
+  impl_->current(&Impl::api)->cancel();
+  impl_->current(&Impl::upload_api)->cancel();
+}
+
+void ClearmlSender::interrupt() {
+  const auto before = impl_->current(&Impl::api);
+  impl_->renew();
+  before->cancel();
+}
+
+}  // namespace lab

@@ -1,0 +1,228 @@
+#include "lab/track/clearml_task.h"
+
+#include <algorithm>
+#include <cctype>
+#include <charconv>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "lab/core/text.h"
+#include "lab/core/version.h"
+
+namespace lab {
+namespace {
+
+using Json = nlohmann::json;
+using Clock = std::chrono::steady_clock;
+
+constexpr int most_rivals = 50;  // rounds in which others were a moment earlier
+constexpr size_t page_size = 500;
+
+// For Python's regular expressions.
+std::string escaped(const std::string& text) {
+  std::string out;
+  for (const char c : text) {
+    const bool plain = std::isalnum(static_cast<unsigned char>(c)) || c == '_' || (c & 0x80);
+    out += plain ? "" : "\\";
+    out += c;
+  }
+  return out;
+}
+
+// The N of STEM_vN, or nothing.
+std::optional<int64_t> version_of(const std::string& stem, const std::string& name) {
+  const std::string prefix = stem + "_v";
+  if (!name.starts_with(prefix)) return std::nullopt;
+  int64_t number = 0;
+  const char *begin = name.data() + prefix.size(), *end = name.data() + name.size();
+  const auto [last, problem] = std::from_chars(begin, end, number);
+  if (begin == end || *begin == '-' || last != end || problem != std::errc()) return std::nullopt;
+  return number;
+}
+
+struct Row {
+  std::string id, name, created;
+};
+
+std::string text_of(const Json& row, const char* key) {
+  if (!row.is_object()) return "";
+  const auto found = row.find(key);
+  return found != row.end() && found->is_string() ? found->get<std::string>() : "";
+}
+
+// The task as tasks.edit takes it.
+Json described(const std::string& id, const TaskDescription& task) {
+  Json parameters = Json::object();
+  for (const auto& [name, value, type] : task.parameters)
+    parameters[name] = {{"section", "hparams"}, {"name", name}, {"value", value}, {"type", type}};
+  const TaskScript& script = task.script;
+  Json body = {
+      {"task", id},
+      {"force", true},
+      {"hyperparams", {{"hparams", parameters}}},
+      {"configuration", {{"config", {{"name", "config"}, {"value", task.configuration}, {"type", "toml"}}}}},
+      {"script",
+       {{"binary", script.binary},
+        {"repository", script.repository},
+        {"branch", script.branch},
+        {"version_num", script.commit},
+        {"entry_point", script.entry_point},
+        {"working_dir", script.working_dir},
+        {"diff", script.diff},
+        {"requirements", Json::object()}}}};
+  if (!task.tags.empty()) body["tags"] = task.tags;
+  return body;
+}
+
+// The calls that registering takes. Each throws ApiError when it does not succeed in time.
+class Registrar {
+ public:
+  Registrar(ClearmlApi& api, const TaskDescription& task, std::chrono::milliseconds deadline)
+      : api_(api), task_(task), end_(Clock::now() + deadline) {}
+
+  TaskIdentity run() {
+    TaskIdentity identity{.id = {}, .name = {}, .project_id = project(), .project = task_.project};
+    for (int round = 0; round < most_rivals && identity.id.empty(); ++round) {
+      auto mine = made_earlier(identity.project_id);
+      if (!mine) {
+        std::vector<std::string> names;
+        for (const Row& row : versions(identity.project_id)) names.push_back(row.name);
+        create(identity.project_id, text(task_.stem, "_v", next_version(task_.stem, names)));
+        mine = made_earlier(identity.project_id);
+        if (!mine) throw ApiError{.message = "the server does not show the task that it has just made"};
+      }
+      if (was_first(identity.project_id, *mine)) {
+        identity.id = mine->id;
+        identity.name = mine->name;
+      } else {
+        call("tasks.delete", {{"task", mine->id}, {"force", true}});
+      }
+    }
+    if (identity.id.empty()) throw ApiError{.message = "too many runs of this name start at once"};
+    call("tasks.edit", described(identity.id, task_));
+    return identity;
+  }
+
+ private:
+  Json call(const std::string& action, const Json& body) {
+    const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(end_ - Clock::now());
+    const ApiAnswer answer =
+        api_.call(action, body.dump(-1, ' ', false, Json::error_handler_t::replace), {.deadline = left});
+    if (!answer.ok()) throw *answer.error;
+    return Json::parse(answer.data, nullptr, false);
+  }
+
+  static std::vector<Row> rows_of(const Json& data, const char* table) {
+    std::vector<Row> rows;
+    const auto found = data.is_object() ? data.find(table) : data.end();
+    if (data.is_object() && found != data.end() && found->is_array())
+      for (const Json& row : *found)
+        rows.push_back({text_of(row, "id"), text_of(row, "name"), text_of(row, "created")});
+    return rows;
+  }
+
+  std::string project() {
+    const auto find = [&] {
+      const auto found = rows_of(call("projects.get_all", {{"name", "^" + escaped(task_.project) + "$"},
+                                                           {"only_fields", {"id"}},
+                                                           {"search_hidden", true}}),
+                                 "projects");
+      return found.empty() ? "" : found.front().id;
+    };
+    if (const std::string id = find(); !id.empty()) return id;
+    try {
+      return text_of(call("projects.create", {{"name", task_.project}, {"description", ""}}), "id");
+    } catch (const ApiError& error) {
+      const std::string id = find();  // another run may have been faster
+      if (id.empty()) throw;
+      return id;
+    }
+  }
+
+  std::vector<Row> tasks(const std::string& project, const Json& filter) {
+    std::vector<Row> all;
+    for (int64_t page = 0;; ++page) {
+      Json body = {{"project", {project}},   {"only_fields", {"id", "name", "created"}},
+                   {"search_hidden", true},  {"order_by", {"created", "id"}},
+                   {"page_size", page_size}, {"page", page}};
+      body.update(filter);
+      const auto rows = rows_of(call("tasks.get_all", body), "tasks");
+      all.insert(all.end(), rows.begin(), rows.end());
+      if (rows.size() < page_size) return all;
+    }
+  }
+
+  std::vector<Row> versions(const std::string& project) {
+    return tasks(project, {{"name", "^" + escaped(task_.stem) + "_v[0-9]+$"}});
+  }
+
+  std::optional<Row> made_earlier(const std::string& project) {
+    const auto found = tasks(project, {{"_any_", {{"fields", {"comment"}}, {"pattern", task_.token}}}});
+    return found.empty() ? std::nullopt : std::optional(found.front());
+  }
+
+  // Of tasks with one name the earliest keeps it. Who looks after having made its own sees all earlier ones.
+  bool was_first(const std::string& project, const Row& mine) {
+    return std::ranges::none_of(versions(project), [&](const Row& other) {
+      return other.name == mine.name && std::pair(other.created, other.id) < std::pair(mine.created, mine.id);
+    });
+  }
+
+  void create(const std::string& project, const std::string& name) {
+    Json body = {{"name", name},
+                 {"type", task_.type},
+                 {"project", project},
+                 {"system_tags", {"development"}},
+                 {"comment", text("lab ", version, ", run ", task_.token)}};
+    if (!task_.parent.empty()) body["parent"] = task_.parent;
+    call("tasks.create", body);
+  }
+
+  ClearmlApi& api_;
+  const TaskDescription& task_;
+  Clock::time_point end_;
+};
+
+}  // namespace
+
+int64_t next_version(const std::string& stem, const std::vector<std::string>& names) {
+  int64_t next = 0;
+  for (const auto& name : names)
+    if (const auto number = version_of(stem, name)) next = std::max(next, *number + 1);
+  return next;
+}
+
+RegisteredTask register_task(ClearmlApi& api, const TaskDescription& task,
+                             std::chrono::milliseconds deadline) {
+  try {
+    return {.task = Registrar(api, task, deadline).run(), .error = {}};
+  } catch (const ApiError& error) {
+    return {.task = {}, .error = error};
+  }
+}
+
+RegisteredTask adopt_task(ClearmlApi& api, const std::string& id, const TaskDescription& task,
+                          std::chrono::milliseconds deadline) {
+  const auto end = Clock::now() + deadline;
+  const auto left = [&] { return std::chrono::duration_cast<std::chrono::milliseconds>(end - Clock::now()); };
+  const ApiAnswer found = api.call("tasks.get_by_id", Json{{"task", id}}.dump(), {.deadline = left()});
+  if (!found.ok()) return {.task = {}, .error = found.error};
+  const Json data = Json::parse(found.data, nullptr, false);
+  const Json row = data.is_object() ? data.value("task", Json::object()) : Json::object();
+  const ApiAnswer edited = api.call("tasks.edit", described(id, task).dump(), {.deadline = left()});
+  if (!edited.ok()) return {.task = {}, .error = edited.error};
+  return {.task = TaskIdentity{id, text_of(row, "name"), text_of(row, "project"), task.project}, .error = {}};
+}
+
+std::string in_words(const ApiError& error) {
+  const bool refused = error.http_code == 401 || error.http_code == 403;
+  return text(error.message,
+              refused ? "; check the credentials in ~/clearml.conf or CLEARML_API_ACCESS_KEY" : "");
+}
+
+std::string results_page(const ClearmlSettings& settings, const TaskIdentity& task) {
+  if (settings.web_host.empty()) return "";
+  return text(settings.web_host, "/projects/", task.project_id, "/tasks/", task.id, "/output/log");
+}
+
+}  // namespace lab

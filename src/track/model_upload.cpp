@@ -1,0 +1,182 @@
+#include "track/model_upload.h"
+
+#include <unistd.h>
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "lab/core/error.h"
+
+namespace lab {
+namespace {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::json;
+using Clock = std::chrono::steady_clock;
+
+// What ClearML's SDK leaves as it is in the names of folders.
+const std::string name_characters = "'[]{}()$^,; +=/";
+
+// A second name of the file, so that it stays what it is while the run replaces it.
+class Held {
+ public:
+  explicit Held(const std::string& file)
+      : path_((fs::path(file).parent_path() / (".tmp-sending-" + fs::path(file).filename().string()))
+                  .string()) {
+    std::error_code problem;
+    fs::remove(path_, problem);
+    fs::create_hard_link(file, path_, problem);
+    if (problem) fs::copy_file(file, path_, problem);
+    if (problem) throw IoError("cannot take a copy of ", file, " to send it to ClearML: ", problem.message());
+  }
+  ~Held() {
+    std::error_code ignored;
+    fs::remove(path_, ignored);
+  }
+  Held(const Held&) = delete;
+  Held& operator=(const Held&) = delete;
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+};
+
+void copy_whole(const std::string& from, const std::string& to) {
+  std::error_code problem;
+  fs::create_directories(fs::path(to).parent_path(), problem);
+  const std::string temporary = to + ".partial";
+  if (!problem) fs::copy_file(from, temporary, fs::copy_options::overwrite_existing, problem);
+  if (!problem) fs::rename(temporary, to, problem);
+  if (!problem) return;
+  std::error_code ignored;
+  fs::remove(temporary, ignored);
+  throw IoError("cannot copy ", from, " to ", to, ": ", problem.message(),
+                "; check the rights and free space of task.output_uri");
+}
+
+std::string file_uri(const std::string& path) {
+  return "file://" + percent_encoded(fs::absolute(path).lexically_normal().string(), "/");
+}
+
+// The calls that a model takes. Each throws ApiError when it does not succeed in time.
+class Publisher {
+ public:
+  Publisher(ClearmlApi& api, const TaskIdentity& task, Clock::time_point end)
+      : api_(api), task_(task), end_(end) {}
+
+  void put(const std::string& slot, const detail::WaitingModel& model, const std::string& uri,
+           uintmax_t size) {
+    const std::string id = found_or_made(task_.name + " - " + slot, uri);
+    call("models.edit", {{"model", id},
+                         {"uri", uri},
+                         {"iteration", model.iteration},
+                         {"framework", "PyTorch"},
+                         {"design", {{"design", model.design}}}});
+    const Json entry = {{"task", task_.id},
+                        {"name", slot},
+                        {"model", id},
+                        {"type", "output"},
+                        {"iteration", model.iteration}};
+    try {
+      call("tasks.add_or_update_model", entry);
+    } catch (const ApiError& error) {
+      if (error.result_subcode != 110) throw;  // the server ended a task that was silent for hours
+      call("tasks.started", {{"task", task_.id}, {"force", true}});
+      call("tasks.add_or_update_model", entry);
+    }
+    call("models.add_or_update_metadata",
+         {{"model", id},
+          {"metadata", {{{"key", "lab.size"}, {"type", "int"}, {"value", std::to_string(size)}}}},
+          {"replace_metadata", false}});
+  }
+
+ private:
+  Json call(const std::string& action, const Json& body) {
+    const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(end_ - Clock::now());
+    const ApiAnswer answer =
+        api_.call(action, body.dump(-1, ' ', false, Json::error_handler_t::replace), {.deadline = left});
+    if (!answer.ok()) throw *answer.error;
+    return Json::parse(answer.data, nullptr, false);
+  }
+
+  std::string found_or_made(const std::string& name, const std::string& uri) {
+    const Json found = call("models.get_all", {{"task", {task_.id}}, {"only_fields", {"id", "name"}}});
+    if (found.is_object() && found.contains("models") && found["models"].is_array())
+      for (const Json& row : found["models"])
+        if (row.is_object() && row.value("name", "") == name) return row.value("id", "");
+    const Json made = call("models.create", {{"name", name},
+                                             {"uri", uri},
+                                             {"project", task_.project_id},
+                                             {"task", task_.id},
+                                             {"framework", "PyTorch"},
+                                             {"labels", Json::object()},
+                                             {"tags", Json::array()},
+                                             {"comment", ""},
+                                             {"ready", false}});
+    return made.is_object() ? made.value("id", "") : "";
+  }
+
+  ClearmlApi& api_;
+  const TaskIdentity& task_;
+  Clock::time_point end_;
+};
+
+}  // namespace
+
+ModelStore model_store(const std::string& output_uri, const ClearmlSettings& settings) {
+  const auto known = [&](const std::string& uri) -> std::optional<ModelStore> {
+    if (uri == "false") return ModelStore{ModelStore::Kind::in_place, ""};
+    if (!settings.files_host.empty() && is_below(uri, settings.files_host)) return ModelStore{};
+    if (uri.starts_with("file://")) return ModelStore{ModelStore::Kind::folder, uri.substr(7)};
+    if (uri.find("://") == std::string::npos) return ModelStore{ModelStore::Kind::folder, uri};
+    return std::nullopt;
+  };
+  const bool by_default = output_uri.empty() || output_uri == "true";
+  const std::string& uri = by_default ? settings.default_output_uri : output_uri;
+  if (uri.empty() || uri == "true")
+    return {settings.files_host.empty() ? ModelStore::Kind::in_place : ModelStore::Kind::file_server, ""};
+  if (const auto store = known(uri)) return *store;
+  throw ConfigError(
+      by_default ? "ClearML's default_output_uri" : "task.output_uri", " = ", quoted(uri),
+      ": models go to ClearML's file server (\"\"), to a folder (a path or file://), or stay in "
+      "the run folder (\"false\"); other storage is not supported");
+}
+
+namespace detail {
+
+ModelPlace model_place(const ModelStore& store, const ClearmlSettings& settings, const TaskIdentity& task,
+                       const std::string& slot, const std::string& file) {
+  if (store.kind == ModelStore::Kind::in_place) return {"", file_uri(file), ""};
+  const std::string name = percent_encoded(task.name.substr(0, 95), name_characters);
+  const std::string below = text("/", percent_encoded(task.project, name_characters), "/", name, ".", task.id,
+                                 "/models/", slot, fs::path(file).extension().string());
+  if (store.kind == ModelStore::Kind::file_server)
+    return {below, settings.files_host + percent_encoded(below, "/"), ""};
+  const std::string path = store.folder + below;
+  return {"", file_uri(path), path};
+}
+
+std::optional<ApiError> publish_model(ClearmlApi& api, const ModelStore& store,
+                                      const ClearmlSettings& settings, const TaskIdentity& task,
+                                      const std::string& slot, const WaitingModel& model,
+                                      std::chrono::milliseconds deadline) {
+  const auto end = Clock::now() + deadline;
+  try {
+    const Held held(model.file);
+    const ModelPlace place = model_place(store, settings, task, slot, model.file);
+    if (!place.path.empty()) copy_whole(held.path(), place.path);
+    if (!place.storage_path.empty()) {
+      const ApiAnswer sent = api.upload(place.storage_path, held.path(), {.deadline = deadline});
+      if (!sent.ok()) return sent.error;
+    }
+    Publisher(api, task, end).put(slot, model, place.uri, fs::file_size(held.path()));
+    return std::nullopt;
+  } catch (const ApiError& error) {
+    return error;
+  } catch (const std::exception& e) {
+    return ApiError{.failure = HttpFailure::file, .message = e.what()};
+  }
+}
+
+}  // namespace detail
+}  // namespace lab

@@ -1,0 +1,28 @@
+#pragma once
+// One output model of a task: its file brought to where models go, and the model said to the server.
+
+#include <chrono>
+#include <optional>
+#include <string>
+
+#include "lab/track/clearml_sender.h"
+#include "track/sender_state.h"
+
+namespace lab::detail {
+
+struct ModelPlace {
+  std::string storage_path;  // for the file server: "/project/name.id/models/best.safetensors"
+  std::string uri;           // as the server is told
+  std::string path;          // of the copy, where models go to a folder
+};
+ModelPlace model_place(const ModelStore& store, const ClearmlSettings& settings, const TaskIdentity& task,
+                       const std::string& slot, const std::string& file);
+
+// Brings the file of `model` to its place, makes the model on the server or finds it, and puts it into its
+// slot of the task. May be repeated after any failure: the newest stands.
+std::optional<ApiError> publish_model(ClearmlApi& api, const ModelStore& store,
+                                      const ClearmlSettings& settings, const TaskIdentity& task,
+                                      const std::string& slot, const WaitingModel& model,
+                                      std::chrono::milliseconds deadline);
+
+}  // namespace lab::detail

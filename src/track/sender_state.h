@@ -1,0 +1,36 @@
+#pragma once
+// How far a run's spool was sent: clearml.json beside it.
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+
+#include "lab/track/clearml_task.h"
+
+namespace lab::detail {
+
+// The newest record of an output model, as the spool has it, that is not on the server yet.
+struct WaitingModel {
+  std::string file, design;
+  int64_t iteration = 0;
+  bool operator==(const WaitingModel&) const = default;
+};
+
+struct SenderState {
+  std::optional<TaskIdentity> task;
+  bool adopted = false;  // an agent's task: its console is the agent's to send
+  int64_t offset = 0;    // bytes of the spool that are dealt with
+  // Timestamps of console lines: those up to `console_sent` are on the server; where `console_tried` is
+  // later, it is not known whether those between are.
+  int64_t console_sent = 0, console_tried = 0;
+  std::map<std::string, WaitingModel> waiting;  // by slot
+  std::string status;                           // the last that the server was told
+  int64_t lost = 0;                             // records that the server did not take
+};
+
+// A run folder's state; where there is none yet, the beginning. Throws DataError, IoError.
+SenderState read_sender_state(const std::string& run_folder);
+void write_sender_state(const std::string& run_folder, const SenderState& state);  // IoError
+
+}  // namespace lab::detail
