@@ -9,7 +9,6 @@ the end is from there until the program is gone. The server is a process of its 
 
 import argparse
 import contextlib
-import datetime
 import json
 import pathlib
 import statistics
@@ -21,7 +20,7 @@ import urllib.request
 SYSTEM = pathlib.Path(__file__).parents[1] / "system"
 sys.path.insert(0, str(SYSTEM))
 
-from clearml_runs import Place  # noqa: E402
+from clearml_runs import Place, moment_of  # noqa: E402
 
 SERVERS = {
     "well": None,
@@ -58,22 +57,14 @@ def running(folder, fault):
             process.terminate()
 
 
-def moments(folder, words):
-    """When lines with these words were logged."""
-    lines = (folder / "log.txt").read_text(encoding="utf-8").splitlines()
-    return [datetime.datetime.fromisoformat(line[:23]).timestamp() for line in lines if words in line]
-
-
 def once(words, fault, arguments):
     """(seconds of training, seconds of the end) of one run."""
     with tempfile.TemporaryDirectory() as folder, running(folder, fault) as server:
         place = Place(pathlib.Path(folder) / "place", server)
-        place.train(*words, ranks=arguments.ranks, values={
+        done = place.train(*words, ranks=arguments.ranks, values={
             "trainer.init.max_epochs": arguments.epochs, "trainer.init.log_every_n_steps": 1, "config.n_features": 16})
-        ended = datetime.datetime.now().timestamp()
-        (run,) = place.runs()
-        last = moments(run, "Finished epoch")[-1]
-        return last - moments(run, "first step done")[0], ended - last
+        last = moment_of(place.run(), "Finished epoch")
+        return last - moment_of(place.run(), "first step done"), done.ended - last
 
 
 def against(a, b, rounds):

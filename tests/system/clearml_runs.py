@@ -4,6 +4,7 @@ import collections
 import concurrent.futures
 import contextlib
 import csv
+import datetime
 import json
 import math
 import os
@@ -36,7 +37,6 @@ class Started:
 
     def __init__(self, command, environment, cwd):
         self._out, self._said = tempfile.TemporaryFile("w+"), tempfile.TemporaryFile("w+")
-        self._began = time.monotonic()
         self.process = subprocess.Popen(list(map(str, command)), env=environment, cwd=cwd, stdout=self._out,
                                         stderr=self._said, stdin=subprocess.DEVNULL, start_new_session=True)
 
@@ -64,16 +64,15 @@ class Started:
     def signal(self, number):
         os.kill(self.process.pid, number)
 
-    def wait(self, seconds=120):
-        """(exit code, standard output, standard error, seconds since it was started)"""
+    def wait(self, seconds=300):
         self.process.wait(seconds)
-        took = time.monotonic() - self._began
+        ended = time.time()
         for file in (self._out, self._said):
             file.seek(0)
-        return Done(self.process.returncode, self._out.read(), self._said.read(), took)
+        return Done(self.process.returncode, self._out.read(), self._said.read(), ended)
 
 
-Done = collections.namedtuple("Done", "code out said seconds")
+Done = collections.namedtuple("Done", "code out said ended")  # standard output, standard error, seconds since 1970
 
 
 class Place:
@@ -155,7 +154,7 @@ def json_of(folder):
     return json.loads((pathlib.Path(folder) / "run.json").read_text(encoding="utf-8"))
 
 
-def wait_until(condition, what, seconds=60):
+def wait_until(condition, what, seconds=120):
     """What it says, as soon as that is something."""
     end = time.monotonic() + seconds
     while not (found := condition()):
@@ -229,6 +228,12 @@ def log_of(folder):
             lines.append(line)
         closed = closed or line.startswith(str(folder))
     return lines
+
+
+def moment_of(folder, words):
+    """When the last line with these words was written to the log, in seconds since 1970."""
+    lines = (pathlib.Path(folder) / "log.txt").read_text(encoding="utf-8").splitlines()
+    return datetime.datetime.fromisoformat([line for line in lines if words in line][-1][:23]).timestamp()
 
 
 def console_of(server, task):
