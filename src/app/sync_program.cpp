@@ -5,6 +5,8 @@
 #include <exception>
 #include <iostream>
 #include <random>
+#include <thread>
+#include <utility>
 
 #include "app/run_lock.h"
 #include "app/tracking.h"
@@ -69,18 +71,19 @@ void settle(const RunFolder& folder, RunRecord& record, const Log& log) {
   log.info(folder.path(), " ended without a word: it counts as failed; it may go on with --resume");
 }
 
-// A round for each answer of the server, until all is there or it says no.
+// Rounds of records and models, as long as each gets on.
 void send_all(ClearmlSender& sender, const std::string& path, const Log& log) {
-  constexpr milliseconds for_records{60'000};
-  constexpr int tries = 3;
-  for (int failures = 0; !sender.done();) {
-    log.info(path, ": ", sender.left(), " to send");
+  constexpr milliseconds for_records{30'000};
+  for (std::string said; !sender.done();) {
+    const std::string left = sender.left();
+    if (std::exchange(said, left) != left) log.info(path, ": ", left, " to send");
     auto error = sender.send(for_records);
-    if (!error || error->message.empty()) error = sender.upload(std::chrono::hours(24));
-    if (!error) continue;
-    if (!error->temporary || ++failures == tries)
+    const bool waits = error && error->message.empty();
+    if (!error || waits) error = sender.upload(std::chrono::hours(24), true);
+    if (error && (!error->temporary || sender.left() == left))
       throw Unavailable("what is left of ", path, " (", sender.left(), ") cannot be sent: ", in_words(*error),
                         "; run lab_sync again when the server is back");
+    if (waits) std::this_thread::sleep_for(milliseconds(300));
   }
 }
 

@@ -147,9 +147,10 @@ std::shared_ptr<Spool> Tracking::open(const RunFolder& folder, const RunNames& n
   });
   spool_->status("in_progress", "", "");
   if (access_.settings) {
+    const bool is_pending = description_ && !claim_.task;
     sender_ = std::make_unique<ClearmlSender>(folder_, *access_.settings, log_, api_options());
     if (claim_.task || claim_.adopted) sender_->claim(claim_);
-    thread_ = std::make_unique<ClearmlThread>(*sender_, log_, [this] { stop_for_abort(); });
+    thread_ = std::make_unique<ClearmlThread>(*sender_, log_, is_pending, [this] { stop_for_abort(); });
   }
   // The job is ended within a second of it, and rank 0 is the one that can say so.
   session_.watchdog.before_end(

@@ -323,7 +323,7 @@ std::optional<ApiError> ClearmlSender::send(Milliseconds deadline) {
   }
 }
 
-std::optional<ApiError> ClearmlSender::upload(Milliseconds deadline) {
+std::optional<ApiError> ClearmlSender::upload(Milliseconds deadline, bool reopen) {
   const auto end = Clock::now() + deadline;
   for (;;) {
     const auto state = impl_->seen();
@@ -332,8 +332,9 @@ std::optional<ApiError> ClearmlSender::upload(Milliseconds deadline) {
     const auto [slot, model] = *state.waiting.begin();
     const auto left = std::chrono::duration_cast<Milliseconds>(end - Clock::now());
     const auto error = detail::publish_model(*impl_->current(&Impl::upload_api), *store, impl_->settings,
-                                             *state.task, slot, model, left);
+                                             *state.task, slot, model, left, reopen);
     const bool lost = error && (is_refusal(*error) || error->failure == HttpFailure::file);
+    if (error && error->result_subcode == detail::not_in_this_status && !reopen) return waiting();
     if (error && !lost) return error;
     if (lost) impl_->lose(1, error->message);
     impl_->change([&, &name = slot, &sent = model](detail::SenderState& s) {

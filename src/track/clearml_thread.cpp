@@ -9,11 +9,13 @@ using std::chrono::milliseconds;
 constexpr milliseconds between_last_rounds{100};
 }  // namespace
 
-ClearmlThread::ClearmlThread(ClearmlSender& sender, Log log, std::function<void()> aborted, ClearmlPace pace)
+ClearmlThread::ClearmlThread(ClearmlSender& sender, Log log, bool down, std::function<void()> aborted,
+                             ClearmlPace pace)
     : sender_(sender),
       log_(std::move(log)),
       aborted_(std::move(aborted)),
       pace_(pace),
+      said_(down),
       records_([this] { send_records(); }),
       models_([this] { upload_models(); }) {}
 
@@ -62,7 +64,7 @@ void ClearmlThread::send_records() {
 
 void ClearmlThread::upload_models() {
   for (;;) {
-    const auto error = sender_.upload(std::chrono::hours(24));
+    const auto error = sender_.upload(std::chrono::hours(24), end() != Clock::time_point::max());
     {
       const std::lock_guard lock(mutex_);
       if (ending_ && (records_done_ || Clock::now() >= end_)) return;

@@ -61,8 +61,8 @@ std::string file_uri(const std::string& path) {
 // The calls that a model takes. Each throws ApiError when it does not succeed in time.
 class Publisher {
  public:
-  Publisher(ClearmlApi& api, const TaskIdentity& task, Clock::time_point end)
-      : api_(api), task_(task), end_(end) {}
+  Publisher(ClearmlApi& api, const TaskIdentity& task, Clock::time_point end, bool reopen)
+      : api_(api), task_(task), end_(end), reopen_(reopen) {}
 
   void put(const std::string& slot, const detail::WaitingModel& model, const std::string& uri,
            uintmax_t size) {
@@ -80,7 +80,7 @@ class Publisher {
     try {
       call("tasks.add_or_update_model", entry);
     } catch (const ApiError& error) {
-      if (error.result_subcode != 110) throw;  // the server ended a task that was silent for hours
+      if (error.result_subcode != detail::not_in_this_status || !reopen_) throw;
       call("tasks.started", {{"task", task_.id}, {"force", true}});
       call("tasks.add_or_update_model", entry);
     }
@@ -119,6 +119,7 @@ class Publisher {
   ClearmlApi& api_;
   const TaskIdentity& task_;
   Clock::time_point end_;
+  bool reopen_;
 };
 
 }  // namespace
@@ -159,7 +160,7 @@ ModelPlace model_place(const ModelStore& store, const ClearmlSettings& settings,
 std::optional<ApiError> publish_model(ClearmlApi& api, const ModelStore& store,
                                       const ClearmlSettings& settings, const TaskIdentity& task,
                                       const std::string& slot, const WaitingModel& model,
-                                      std::chrono::milliseconds deadline) {
+                                      std::chrono::milliseconds deadline, bool reopen) {
   const auto end = Clock::now() + deadline;
   try {
     const Held held(model.file);
@@ -169,7 +170,7 @@ std::optional<ApiError> publish_model(ClearmlApi& api, const ModelStore& store,
       const ApiAnswer sent = api.upload(place.storage_path, held.path(), {.deadline = deadline});
       if (!sent.ok()) return sent.error;
     }
-    Publisher(api, task, end).put(slot, model, place.uri, fs::file_size(held.path()));
+    Publisher(api, task, end, reopen).put(slot, model, place.uri, fs::file_size(held.path()));
     return std::nullopt;
   } catch (const ApiError& error) {
     return error;

@@ -18,11 +18,15 @@ struct ModelPlace {
 ModelPlace model_place(const ModelStore& store, const ClearmlSettings& settings, const TaskIdentity& task,
                        const std::string& slot, const std::string& file);
 
+// What the server answers where a task's status does not allow a call: 400 with this.
+constexpr int not_in_this_status = 110;
+
 // Brings the file of `model` to its place, makes the model on the server or finds it, and puts it into its
-// slot of the task. May be repeated after any failure: the newest stands.
+// slot of the task. May be repeated after any failure: the newest stands. `reopen`: see
+// ClearmlSender::upload.
 std::optional<ApiError> publish_model(ClearmlApi& api, const ModelStore& store,
                                       const ClearmlSettings& settings, const TaskIdentity& task,
                                       const std::string& slot, const WaitingModel& model,
-                                      std::chrono::milliseconds deadline);
+                                      std::chrono::milliseconds deadline, bool reopen);
 
 }  // namespace lab::detail

@@ -42,8 +42,9 @@ class ClearmlSender {
   // until all models are uploaded. Returns why it stopped before the end, without a message where it only
   // has to wait for models; nullopt: all is sent.
   std::optional<ApiError> send(Milliseconds deadline);
-  // Uploads the newest of each output model that waits.
-  std::optional<ApiError> upload(Milliseconds deadline);
+  // Uploads the newest of each output model that waits. A task that was ended takes no models: `reopen` it
+  // for them (it is ended again by what the spool says), or wait.
+  std::optional<ApiError> upload(Milliseconds deadline, bool reopen);
   // Whether nothing is left in the spool.
   bool done() const;
   // How much of the spool is not sent: bytes, and files that wait.

@@ -26,8 +26,9 @@ struct ClearmlPace {
 class ClearmlThread {
  public:
   // `sender` must outlive it. `aborted` is called, once, from the thread when somebody has aborted the task
-  // on the server.
-  ClearmlThread(ClearmlSender& sender, Log log, std::function<void()> aborted, ClearmlPace pace = {});
+  // on the server. `down`: that the server does not answer was said already.
+  ClearmlThread(ClearmlSender& sender, Log log, bool down, std::function<void()> aborted,
+                ClearmlPace pace = {});
   ~ClearmlThread();  // as finish(0)
   ClearmlThread(const ClearmlThread&) = delete;
   ClearmlThread& operator=(const ClearmlThread&) = delete;

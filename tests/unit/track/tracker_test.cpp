@@ -129,7 +129,7 @@ TEST_F(TrackerTest, KeepsTheFirstRecordsAndGoesOn) {
       csv->scalars(points, 5);
       events->scalars(points, 5);
     }
-    return std::pair(csv->records(), events->records());
+    return std::pair(*csv->records(), *events->records());
   };
   EXPECT_EQ(write({first, second}, 0, 0), (std::pair<int64_t, int64_t>(3, 3)));
   const auto csv = content(file("metrics.csv"));
