@@ -27,6 +27,7 @@ class Auth:
         self._lock = threading.Lock()
         self._sign = secrets.token_bytes(32)
         self._tokens = {}  # token -> its end
+        self._issued = []
 
     def token(self, life=None):
         """A new one, a JWT as the server makes them."""
@@ -39,7 +40,13 @@ class Auth:
         token = ".".join([*parts, _base64url(signature)])
         with self._lock:
             self._tokens[token] = end
+            self._issued.append(token)
         return token
+
+    def issued(self):
+        """Every token so far, also those that are no longer good."""
+        with self._lock:
+            return list(self._issued)
 
     def revoke(self):
         """Every token there is."""
