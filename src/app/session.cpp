@@ -7,6 +7,7 @@
 #include <iostream>
 #include <map>
 #include <thread>
+#include <utility>
 
 #include "lab/comm/agreement.h"
 #include "lab/core/error.h"
@@ -22,6 +23,24 @@ Failure failure_of(const std::exception& error) {
     return {ExitCode::bug,
             text("torch: ", torchs->what_without_backtrace(), "; do the model's shapes fit its input?")};
   return {ExitCode::bug, text("unexpected error: ", error.what())};
+}
+
+void say_failure(Session& session, const std::exception& error) {
+  if (std::exchange(session.failure_said, true)) return;
+  const std::string message = failure_of(error).message;
+  if (dynamic_cast<const AgreedError*>(&error)) {
+    if (session.comm.rank() == 0) session.log.error(message);
+    return;
+  }
+  Heartbeat& heartbeat = session.world.heartbeat();
+  heartbeat.last_word(message);
+  if (session.comm.size() == 1) {
+    session.log.error(message);
+  } else if (heartbeat.first_to_speak()) {
+    session.log.error(message, " (rank ", session.comm.rank(), " on ", host_name(), ", ",
+                      where(heartbeat.own()), ")");
+    heartbeat.has_spoken();
+  }
 }
 
 namespace {
@@ -41,20 +60,12 @@ bool answer(const CommandLine& line, Program program, const std::vector<Experime
   return true;
 }
 
-// An error of this rank alone, as far as it knows: it ends all. Where several ranks of a node have one at the
-// same time, the first speaks.
+// An error of this rank alone, as far as it knows: it ends all.
 int end_all(Session& session, const Failure& failure) {
   Heartbeat& heartbeat = session.world.heartbeat();
-  heartbeat.last_word(failure.message);
   if (session.comm.size() == 1) {
-    session.log.error(failure.message);
     session.world.leave();
     return static_cast<int>(failure.code);
-  }
-  if (heartbeat.first_to_speak()) {
-    session.log.error(failure.message, " (rank ", session.comm.rank(), " on ", host_name(), ", ",
-                      where(heartbeat.own()), ")");
-    heartbeat.has_spoken();
   }
   for (int i = 0; i < 100 && !heartbeat.was_spoken(); ++i)
     std::this_thread::sleep_for(std::chrono::milliseconds(10));
@@ -67,10 +78,11 @@ int guarded(Session& session, const std::function<ExitCode(Session&)>& work) {
     session.world.leave();
     return static_cast<int>(code);
   } catch (const AgreedError& e) {
-    if (session.comm.rank() == 0) session.log.error(e.what());
+    say_failure(session, e);
     session.world.leave();
     return static_cast<int>(e.code());
   } catch (const std::exception& e) {
+    say_failure(session, e);
     return end_all(session, failure_of(e));
   }
 }

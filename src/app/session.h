@@ -31,6 +31,7 @@ struct Session {
   Communicator& comm;
   Log log;
   Watchdog& watchdog;
+  bool failure_said = false;
 };
 
 // Starts the process, parses the command line, answers --help and the like, joins the world, and runs `work`.
@@ -45,6 +46,10 @@ struct Failure {
   std::string message;
 };
 Failure failure_of(const std::exception& error);
+
+// Says it in the log, once: what all ranks know of is said by rank 0, anything else by the first rank of a
+// node that has an error of its own.
+void say_failure(Session& session, const std::exception& error);
 
 // The layouts of these files, read by a helper on rank 0; then this rank's own handle for each dataset that
 // is not empty. Every rank must call; AgreedError when anything about them is wrong.

@@ -78,6 +78,7 @@ ExitCode train(Session& session, const std::vector<Experiment>& experiments) {
     session.watchdog.report_to(require_shared_folder(session.comm, records->folder()) + "/hang.txt");
     return records->ended(fit(session, config, std::move(plan), sources, *records));
   } catch (const std::exception& e) {
+    say_failure(session, e);
     records->failed(failure_of(e));
     throw;
   }
