@@ -130,13 +130,13 @@ class Place:
         return runs[0]
 
 
-def copy_digits(path, bad_label=None):
-    """A few of the digits. bad_label: of one of those that are trained with."""
+def copy_digits(path, bad_sample=None):
+    """A few of the digits. bad_sample: has the label 200."""
     with h5py.File(DIGITS) as whole, h5py.File(path, "w") as few:
         for field in ("images", "labels"):
             few[field] = whole[field][:SAMPLES]
-        if bad_label is not None:
-            few["labels"][300] = bad_label
+        if bad_sample is not None:
+            few["labels"][bad_sample] = 200
 
 
 @contextlib.contextmanager
