@@ -147,7 +147,7 @@ void RunRecords::open_records(const Session& session, const RunConfig& config, c
   };
   tracker_.add(csv_tracker(folder_->file("metrics.csv"), log_, kept(0)));
   tracker_.add(tensorboard_tracker(folder_->path(), log_, kept(1)));
-  tracker_.add(tracking_->open(*folder_, RunNames{config.experiment_name, config.stem}));
+  tracker_.add(tracking_->open(*folder_, RunNames{config.experiment_name, config.stem}, record_.name));
   recorders_.push_back(make_recorder(log_, config.trainer, *folder_, record_, tracker_, *checkpoints_));
 }
 

@@ -15,6 +15,7 @@
 #include "lab/core/error.h"
 #include "lab/core/process.h"
 #include "lab/core/version.h"
+#include "lab/track/offline_session.h"
 
 namespace lab {
 namespace {
@@ -23,14 +24,16 @@ using std::chrono::milliseconds;
 
 struct Request {
   std::vector<std::string> folders;
-  bool help = false, version = false;
+  bool offline = false, help = false, version = false;
 };
 
 cxxopts::Options options() {
   cxxopts::Options table("lab_sync", "Sends to ClearML what it does not have yet of a run.");
   table.custom_help("RUN_FOLDER ...");
   table.positional_help("");
-  table.add_options()("version", "print the version, and exit")("h,help", "print this, and exit")(
+  table.add_options()("o,offline",
+                      "send nothing: leave a session for Task.import_offline_session in the folder")(
+      "version", "print the version, and exit")("h,help", "print this, and exit")(
       "folders", "", cxxopts::value<std::vector<std::string>>());
   table.parse_positional("folders");
   return table;
@@ -51,6 +54,7 @@ Request parse(int argc, char** argv) {
     Request request;
     request.help = given.count("help") > 0;
     request.version = given.count("version") > 0;
+    request.offline = given.count("offline") > 0;
     if (given.count("folders") > 0) request.folders = given["folders"].as<std::vector<std::string>>();
     if (request.folders.empty() && !request.help && !request.version)
       throw UsageError("lab_sync wants RUN_FOLDER: the folder of a run, as its last line named it");
@@ -87,18 +91,12 @@ void send_all(ClearmlSender& sender, const std::string& path, const Log& log) {
   }
 }
 
-void sync(const std::string& path, const ClearmlSettings& settings, const Log& log) {
-  const RunFolder folder = RunFolder::open(path);
-  if (RunLock::is_held(folder.path()))
-    throw Unavailable(path,
-                      " is still being written: a run sends its records itself; try again when it is over");
-  const RunLock lock(folder.path(), false);
-  RunRecord record = folder.read_run_json();
-  settle(folder, record, log);
+void sync(const RunFolder& folder, RunRecord record, const ClearmlSettings& settings, const Log& log) {
+  const std::string& path = folder.path();
   std::random_device device;
   ApiOptions options;
   options.seed = device();
-  ClearmlSender sender(folder.path(), settings, log, options);
+  ClearmlSender sender(path, settings, log, options);
   send_all(sender, path, log);
   const auto task = sender.task();
   if (task && (task->id != record.task_id || task->name != record.name)) {
@@ -110,15 +108,31 @@ void sync(const std::string& path, const ClearmlSettings& settings, const Log& l
   std::cout << path << "  " << (task ? task->name : "") << "  " << (page.empty() ? "" : page) << std::endl;
 }
 
+void look_after(const std::string& path, const Request& request, const ClearmlAccess& access,
+                const Log& log) {
+  const RunFolder folder = RunFolder::open(path);
+  if (RunLock::is_held(folder.path()))
+    throw Unavailable(path,
+                      " is still being written: a run sends its records itself; try again when it is over");
+  const RunLock lock(folder.path(), false);
+  RunRecord record = folder.read_run_json();
+  settle(folder, record, log);
+  if (request.offline)
+    std::cout << write_offline_session(folder.path(), record.name, access.offline, log) << std::endl;
+  else
+    sync(folder, std::move(record), *access.settings, log);
+}
+
 int run(const Request& request, const Log& log) {
   if (request.help) std::cout << help_text();
   if (request.version) std::cout << "lab_sync " << version << "\n";
   if (request.help || request.version) return 0;
-  const ClearmlAccess access = clearml_access(false);
-  if (!access.settings) throw Unavailable("there is no server to send to: ", access.why_not);
+  const ClearmlAccess access = clearml_access(request.offline);
+  if (!access.settings && !request.offline)
+    throw Unavailable("there is no server to send to: ", access.why_not);
   ExitCode code = ExitCode::done;
   for (const auto& folder : request.folders) try {
-      sync(folder, *access.settings, log);
+      look_after(folder, request, access, log);
     } catch (const Error& e) {  // the others may do better
       log.error(e.what());
       code = e.code();

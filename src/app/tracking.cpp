@@ -10,6 +10,7 @@
 
 #include "app/task_description.h"
 #include "lab/core/error.h"
+#include "lab/track/offline_session.h"
 
 namespace lab {
 namespace {
@@ -55,22 +56,32 @@ void refuse_foreign_storage(const std::string& output_uri) {
     if (output_uri.starts_with(scheme)) model_store(output_uri, ClearmlSettings{});  // throws
 }
 
+// Settings that cannot be used are no trouble where they are not needed.
+ClearmlAccess offline_access(const std::string& why_not) {
+  ClearmlAccess access{.settings = {}, .agent_task = {}, .why_not = why_not, .offline = {}};
+  try {
+    if (ClearmlSettings settings = clearml_settings(clearml_sources()); settings.configured())
+      access.offline = std::move(settings);
+  } catch (const Error&) {
+  }
+  return access;
+}
+
 }  // namespace
 
 ClearmlAccess clearml_access(bool offline) {
-  if (offline) return {.settings = {}, .agent_task = {}, .why_not = {}};
+  if (offline) return offline_access("");
   const ClearmlSources sources = clearml_sources();
   if (is_on(sources.environment, "CLEARML_OFFLINE_MODE"))
-    return {.settings = {}, .agent_task = {}, .why_not = "CLEARML_OFFLINE_MODE is set: as with --offline"};
+    return offline_access("CLEARML_OFFLINE_MODE is set: as with --offline");
   ClearmlSettings settings = clearml_settings(sources);
   if (!settings.configured())
-    return {.settings = {},
-            .agent_task = {},
-            .why_not = "no ClearML configured: the run is recorded in its folder only, as with --offline"};
+    return offline_access("no ClearML configured: the run is recorded in its folder only, as with --offline");
   const auto agent = sources.environment.find("CLEARML_TASK_ID");
   return {.settings = std::move(settings),
           .agent_task = agent == sources.environment.end() ? "" : agent->second,
-          .why_not = {}};
+          .why_not = {},
+          .offline = {}};
 }
 
 std::vector<std::string> edited_values(const ClearmlAccess& access) {
@@ -138,8 +149,10 @@ TaskDescription Tracking::describe(const RunNames& names) const {
   return task_description(config_, names, session_.argv);
 }
 
-std::shared_ptr<Spool> Tracking::open(const RunFolder& folder, const RunNames& names) {
+std::shared_ptr<Spool> Tracking::open(const RunFolder& folder, const RunNames& names,
+                                      const std::string& name) {
   folder_ = folder.path();
+  name_ = name;
   spool_ = std::make_shared<Spool>(folder_, log_);
   if (!spool_->has_task()) spool_->task(description_ ? *description_ : describe(names));
   log_.also_to(folder.file("log.txt"), [spool = spool_](const std::string& level, const std::string& line) {
@@ -180,8 +193,18 @@ void Tracking::end(const std::string& status, const std::string& reason, const s
   if (!spool_ || ended_.exchange(true)) return;
   log_.end_sink();
   spool_->status(status, reason, message);
-  if (!thread_ || thread_->finish(most)) return;
+  if (!thread_) return write_session();
+  if (thread_->finish(most)) return;
   log_.warn("not yet on the ClearML server: ", sender_->left(), "; send it with: lab_sync ", folder_);
+}
+
+void Tracking::write_session() const {
+  try {
+    const std::string session = write_offline_session(folder_, name_, access_.offline, log_);
+    if (session_.line.offline) log_.info("for Task.import_offline_session: ", session);
+  } catch (const Error& e) {  // the spool has it all: lab_sync --offline can do it again
+    log_.warn(e.what());
+  }
 }
 
 std::optional<TaskIdentity> Tracking::task() const { return sender_ ? sender_->task() : claim_.task; }

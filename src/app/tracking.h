@@ -23,7 +23,8 @@ namespace lab {
 struct ClearmlAccess {
   std::optional<ClearmlSettings> settings;  // none: offline, or nothing is configured
   std::string agent_task;
-  std::string why_not;  // said in the log where there are no settings
+  std::string why_not;      // said in the log where there are no settings
+  ClearmlSettings offline;  // then: what an offline session is to know of a server
 };
 // Throws ConfigError for settings that make no sense.
 ClearmlAccess clearml_access(bool offline);
@@ -48,9 +49,9 @@ class Tracking {
   };
   Name name_new_run(const RunNames& names);
 
-  // The run's folder is there: its spool is opened, what is told to ClearML goes there, and sending begins.
-  // Throws DataError, IoError.
-  std::shared_ptr<Spool> open(const RunFolder& folder, const RunNames& names);
+  // The run's folder is there, and its name: its spool is opened, what is told to ClearML goes there, and
+  // sending begins. Throws DataError, IoError.
+  std::shared_ptr<Spool> open(const RunFolder& folder, const RunNames& names, const std::string& name);
   // A checkpoint is on the disk; from the thread that writes them.
   void saved(const RunState& state);
   // Somebody has aborted the task on the server.
@@ -65,6 +66,7 @@ class Tracking {
  private:
   TaskDescription describe(const RunNames& names) const;
   void stop_for_abort();
+  void write_session() const;
 
   const Session& session_;
   const RunConfig& config_;
@@ -72,7 +74,7 @@ class Tracking {
   ClearmlAccess access_;
   std::optional<TaskDescription> description_;
   TaskClaim claim_;
-  std::string folder_;
+  std::string folder_, name_;
   std::shared_ptr<Spool> spool_;
   std::unique_ptr<ClearmlSender> sender_;
   std::unique_ptr<ClearmlThread> thread_;
