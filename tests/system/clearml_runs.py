@@ -55,11 +55,15 @@ class Started:
         return [int(pid) for pid in done.stdout.split()]
 
     def kill_all(self):
-        """At once: nothing of it has time for a last word."""
-        for pid in [*self.ranks(), self.process.pid]:
+        """At once: nothing of it has time for a last word. Returns when all of it is gone."""
+        if self.process.poll() is not None:
+            return
+        pids = [*self.ranks(), self.process.pid]
+        for pid in pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self.process.wait()
+        wait_until(lambda: not any(pathlib.Path(f"/proc/{pid}").exists() for pid in pids), f"the end of {pids}")
 
     def signal(self, number):
         os.kill(self.process.pid, number)
