@@ -80,6 +80,12 @@ std::string replace_all(std::string in, const std::string& what) {
   return in;
 }
 
+// What a login with keys says in its header; "" where there are none.
+std::string login_words(const ClearmlSettings& settings) {
+  if (settings.secret_key.empty()) return "";
+  return detail::base64(settings.access_key.reveal() + ":" + settings.secret_key.reveal());
+}
+
 }  // namespace
 
 // One request, as it is sent at each try. `send` gets what authorizes it, "" where nothing does.
@@ -222,9 +228,8 @@ ApiAnswer ClearmlApi::log_in(Clock::time_point end) {
   const std::string url = settings_.api_host + "/auth.login";
   HttpRequest question = request(url, end);
   question.headers.push_back("Content-Type:");  // there is no body
-  const std::string pair = settings_.access_key.reveal() + ":" + settings_.secret_key.reveal();
   question.headers.push_back("Authorization: " + (settings_.token.empty()
-                                                      ? "Basic " + detail::base64(pair)
+                                                      ? "Basic " + login_words(settings_)
                                                       : "Bearer " + settings_.token.reveal()));
   ApiAnswer answer = read(http_.post(question, ""), url);
   if (!answer.ok()) return answer;
@@ -275,7 +280,9 @@ bool ClearmlApi::sleep(milliseconds time) {
 }
 
 std::string ClearmlApi::without_secrets(std::string message) const {
-  for (const Secret* secret : {&settings_.secret_key, &settings_.token, &token_, &settings_.access_key})
+  const Secret login(login_words(settings_));
+  for (const Secret* secret :
+       {&login, &settings_.secret_key, &settings_.token, &token_, &settings_.access_key})
     if (secret->reveal().size() > 3) message = replace_all(std::move(message), secret->reveal());
   return message;
 }

@@ -105,7 +105,7 @@ def a_session_is_imported(place, server, _client):
 
 
 def a_failed_one_says_so(place, server, _client):
-    copy_digits(place.folder / "bad.h5", bad_label=200)
+    copy_digits(place.folder / "bad.h5", bad_sample=300)
     place.train("-o", values={"config.data": place.folder / "bad.h5"}, code=65)
     environment = clearml_sdk.sandbox(place.folder / "sdk", server.environment())
     task = clearml_sdk.call(environment, "import", session_of(place.run()))["id"]

@@ -11,8 +11,8 @@ import tomllib
 import urllib.parse
 
 import clearml_sdk
-from clearml_runs import (LONG, Place, beside_a_server, check_complete, console_of, copy_digits, json_of, log_of,
-                          points_of, rows_of, sent_points, task_of, wait_for_checkpoint, wait_until)
+from clearml_runs import (LONG, Place, beside_a_server, check_complete, console_of, copy_digits, difference, json_of,
+                          log_of, points_of, rows_of, sent_points, task_of, wait_for_checkpoint, wait_until)
 from safetensors.numpy import load_file
 
 PROJECT = "Deep/er (#1)"
@@ -120,13 +120,24 @@ def versions_count_up(place, server, _client):
 
 
 def a_failed_run(place, server, _client):
-    copy_digits(place.folder / "bad.h5", bad_label=200)
+    copy_digits(place.folder / "bad.h5", bad_sample=300)  # which comes to rank 0
     done = place.train(values={"config.data": place.folder / "bad.h5"}, code=65)
-    task = check_complete(server, place.run(), "failed")
+    task = check_complete(server, place.run(), "failed", console=False)
     error = json_of(place.run())["error"]
-    assert error and error in done.said and "200" in error, (error, done.said)
-    assert "200" in task["status_message"] + task["status_reason"], task
+    assert "label 200" in error and error in done.said, (error, done.said)
+    assert error in task["status_message"], task
+    shown, said = console_of(server, task["id"]), log_of(place.run())
+    assert shown[:-1] == said[:-1] and shown[-1] == error and said[-1].startswith(error), difference(shown, said)
     print("a run that fails is failed, with its error", flush=True)
+
+
+def another_rank_fails(place, server, _client):
+    copy_digits(place.folder / "bad.h5", bad_sample=310)  # which comes to rank 1
+    done = place.train(values={"config.data": place.folder / "bad.h5"}, code=65)
+    assert "[rank 1 of 2] error: " in done.said, done.said
+    task = task_of(server, place.run())
+    assert task["status"] == "failed" and "label 200" in task["status_message"], task
+    print("an error of another rank: failed, too, with that error", flush=True)
 
 
 def stopped_and_resumed(place, server, _client):
@@ -235,8 +246,8 @@ def nothing_configured(place, server, _client):
     print("nothing configured: offline, with one line that says so", flush=True)
 
 
-PARTS = (a_run_is_a_task, versions_count_up, a_failed_run, stopped_and_resumed, aborted, adopted, models_in_a_folder,
-         models_that_stay, refused, required, nothing_configured)
+PARTS = (a_run_is_a_task, versions_count_up, a_failed_run, another_rank_fails, stopped_and_resumed, aborted, adopted,
+         models_in_a_folder, models_that_stay, refused, required, nothing_configured)
 
 
 def main():

@@ -55,11 +55,15 @@ class Started:
         return [int(pid) for pid in done.stdout.split()]
 
     def kill_all(self):
-        """At once: nothing of it has time for a last word."""
-        for pid in [*self.ranks(), self.process.pid]:
+        """At once: nothing of it has time for a last word. Returns when all of it is gone."""
+        if self.process.poll() is not None:
+            return
+        pids = [*self.ranks(), self.process.pid]
+        for pid in pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self.process.wait()
+        wait_until(lambda: not any(pathlib.Path(f"/proc/{pid}").exists() for pid in pids), f"the end of {pids}")
 
     def signal(self, number):
         os.kill(self.process.pid, number)
@@ -130,13 +134,13 @@ class Place:
         return runs[0]
 
 
-def copy_digits(path, bad_label=None):
-    """A few of the digits. bad_label: of one of those that are trained with."""
+def copy_digits(path, bad_sample=None):
+    """A few of the digits. bad_sample: has the label 200."""
     with h5py.File(DIGITS) as whole, h5py.File(path, "w") as few:
         for field in ("images", "labels"):
             few[field] = whole[field][:SAMPLES]
-        if bad_label is not None:
-            few["labels"][300] = bad_label
+        if bad_sample is not None:
+            few["labels"][bad_sample] = 200
 
 
 @contextlib.contextmanager

@@ -31,11 +31,15 @@ def basic(server):
     return base64.b64encode(f"{server.auth.key}:{server.auth.secret}".encode()).decode()
 
 
-# --- ways to give them. Each returns (changes of the environment, secrets besides the server's, does it lead there)
+# --- ways to give them. Each returns (changes of the environment, the secrets in them, do they lead to the server)
 
 
-def by_variables(_place, _server):
-    return {}, [], True
+def keys(server):
+    return [server.auth.key, server.auth.secret, basic(server)]
+
+
+def by_variables(_place, server):
+    return {}, keys(server), True
 
 
 def by_token(_place, server):
@@ -46,37 +50,38 @@ def by_token(_place, server):
 def by_file(place, server):
     (place.home / "clearml.conf").write_text(
         f'api {{\n credentials {{ "access_key" = "{server.auth.key}"\n "secret_key" = "{server.auth.secret}" }}\n}}\n')
-    return dict.fromkeys(KEYS), [], True
+    return dict.fromkeys(KEYS), keys(server), True
 
 
 def by_old_file(place, server):
     (place.home / "trains.conf").write_text(
         f"api.credentials.access_key={server.auth.key}\napi.credentials.secret_key={server.auth.secret}\n")
-    return dict.fromkeys(KEYS), [], True
+    return dict.fromkeys(KEYS), keys(server), True
 
 
 def by_file_and_variable(place, server):
     path = place.home / "other.conf"
     path.write_text('api.credentials { access_key: ${THE_KEY}, secret_key: ${THE_SECRET} }\n')
     return {**dict.fromkeys(KEYS), "CLEARML_CONFIG_FILE": path, "THE_KEY": server.auth.key,
-            "THE_SECRET": server.auth.secret}, [], True
+            "THE_SECRET": server.auth.secret}, keys(server), True
 
 
-def with_secrets_of_others(place, _server):
+def with_secrets_of_others(place, server):
     """What is in the file and is not for lab."""
     secret = secrets.token_hex(12)
     (place.home / "clearml.conf").write_text(f'sdk.aws.s3 {{ secret: "{secret}" }}\nagent.git_pass = "{secret}x"\n')
-    return {}, [secret], True
+    return {}, [secret, *keys(server)], True
 
 
-def with_a_proxy(_place, _server):
+def with_a_proxy(_place, server):
     secret = secrets.token_hex(12)
-    return {"http_proxy": CLOSED.replace("//", f"//someone:{secret}@")}, [secret], False
+    return {"http_proxy": CLOSED.replace("//", f"//someone:{secret}@")}, [secret, *keys(server)], False
 
 
 def in_the_address(_place, server):
     secret = secrets.token_hex(12)
-    return {"CLEARML_API_HOST": server.addresses["api"].replace("//", f"//someone:{secret}@")}, [secret], False
+    address = server.addresses["api"].replace("//", f"//someone:{secret}@")
+    return {"CLEARML_API_HOST": address}, [secret, *keys(server)], False
 
 
 WAYS = (by_variables, by_token, by_file, by_old_file, by_file_and_variable, with_secrets_of_others, with_a_proxy,
@@ -155,12 +160,9 @@ def no_canary(way, does):
     with beside_a_server() as (place, server, _):
         server.auth.key, server.auth.secret = secrets.token_hex(10).upper(), secrets.token_hex(20)
         place.environment.update(server.environment())
-        changes, more, leads_there = way(place, server)
+        changes, kept, leads_there = way(place, server)
         given = [path for path in place.home.iterdir() if path.is_file()]
-        kept = [server.auth.key, server.auth.secret, *more]
-        words = " ".join([*kept, f"Authorization: Basic {basic(server)}"])
-        kept.append(basic(server))
-        does(server, words)
+        does(server, " ".join(kept))
         with CommandLines() as lines, place.start(ranks=0, values=TINY, environment=changes) as started:
             done = started.wait()
         kept += server.auth.issued()

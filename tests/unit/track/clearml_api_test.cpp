@@ -35,6 +35,12 @@ std::string token(const std::string& claims, int number) {
   return text("head.", middle, ".sign", number);
 }
 
+// The header that authorizes a request.
+std::string header_of(const std::string& request) {
+  const size_t at = std::min(request.find("Authorization: "), request.size());
+  return request.substr(at, request.find('\r', at) - at);
+}
+
 // An API server: logs in with key "KEY1" and secret "SECRET1", then answers as `answer` says, which may be
 // changed from call to call.
 class FakeServer {
@@ -70,7 +76,9 @@ class FakeServer {
       const bool known =
           request.find("Authorization: Basic " + base64("KEY1:SECRET1")) != std::string::npos ||
           request.find("Authorization: Bearer ready") != std::string::npos;
-      if (!known) return reply(401, envelope(401, 22, "Unauthorized (invalid credentials) SECRET1"));
+      if (!known)
+        return reply(401,
+                     envelope(401, 22, "Unauthorized (invalid credentials) SECRET1 " + header_of(request)));
       return reply(200, envelope(200, 0, "OK", text(R"({"token":")", token(claims_, ++logins_), "\"}")));
     }
     const size_t at = request.find(".sign");
@@ -127,6 +135,7 @@ TEST_F(Api, WrongKeysAreFinalAndNotShown) {
   EXPECT_FALSE(answer.error->temporary);
   EXPECT_THAT(answer.error->message, HasSubstr("invalid credentials"));
   EXPECT_THAT(answer.error->message, Not(HasSubstr("SECRET1")));
+  EXPECT_THAT(answer.error->message, HasSubstr("Authorization: Basic ***"));  // as the server says it back
   EXPECT_EQ(server.requests().size(), 1u);
 }
 
