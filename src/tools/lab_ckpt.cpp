@@ -1,13 +1,13 @@
 // lab_ckpt: shows, compares, converts and checks checkpoints: lab's, safetensors, and those of Python's
 // torch.save.
 #include <algorithm>
-#include <exception>
 #include <filesystem>
 #include <iostream>
 #include <set>
 #include <span>
 
 #include "lab/core/error.h"
+#include "lab/core/program.h"
 #include "lab/core/version.h"
 #include "lab/train/weights_file.h"
 
@@ -242,29 +242,17 @@ int run_command(const Command& command, std::span<const std::string> words) {
 
 int run(const std::vector<std::string>& words) {
   if (words.empty()) throw UsageError("no command was given; lab_ckpt --help lists them");
-  int code = 0;
   if (words[0] == "--help" || words[0] == "-h" || words[0] == "help")
     std::cout << overview();
   else if (words[0] == "--version")
     std::cout << "lab_ckpt " << version << "\n";
   else
-    code = run_command(find_named(commands(), words[0], "command"), std::span(words).subspan(1));
-  if (!std::cout.flush()) throw IoError("cannot write to the standard output; check where it goes");
-  return code;
+    return run_command(find_named(commands(), words[0], "command"), std::span(words).subspan(1));
+  return 0;
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  const auto fail = [](const std::string& message, ExitCode code) {
-    std::cerr << "lab_ckpt: " << message << "\n";
-    return static_cast<int>(code);
-  };
-  try {
-    return run({argv + 1, argv + argc});
-  } catch (const Error& problem) {
-    return fail(problem.what(), problem.code());
-  } catch (const std::exception& problem) {
-    return fail(text("this is a bug in lab_ckpt: ", problem.what()), ExitCode::bug);
-  }
+  return run_program("lab_ckpt", [&] { return run({argv + 1, argv + argc}); });
 }

@@ -3,13 +3,13 @@
 
 #include <array>
 #include <cxxopts.hpp>
-#include <exception>
 #include <filesystem>
 #include <iostream>
 #include <span>
 
 #include "lab/core/error.h"
 #include "lab/core/process.h"
+#include "lab/core/program.h"
 #include "lab/core/version.h"
 #include "lab/data/hdf5_writer.h"
 #include "lab/data/idx.h"
@@ -157,6 +157,14 @@ const Command& find_command(const std::string& name) {
                    near.empty() ? "" : text("; did you mean ", near, "?"), "; it has ", join(known));
 }
 
+cxxopts::ParseResult parsed(cxxopts::Options& options, std::span<char*> arguments) {
+  try {
+    return options.parse(static_cast<int>(arguments.size()), arguments.data());
+  } catch (const cxxopts::exceptions::exception& problem) {
+    throw UsageError(problem.what(), "; lab_data --help shows the usage");
+  }
+}
+
 ExitCode run_command(const Command& command, std::span<char*> arguments) {
   cxxopts::Options options("lab_data " + command.name, command.purpose);
   options.custom_help(command.arguments + " [OPTION...]").positional_help("");
@@ -165,7 +173,7 @@ ExitCode run_command(const Command& command, std::span<char*> arguments) {
   options.add_options("hidden")("positional", "", cxxopts::value<std::string>());
   options.parse_positional("positional");
   options.allow_unrecognised_options();
-  const cxxopts::ParseResult result = options.parse(static_cast<int>(arguments.size()), arguments.data());
+  const cxxopts::ParseResult result = parsed(options, arguments);
   if (result.count("help")) {
     std::cout << options.help({""});
     return ExitCode::done;
@@ -188,25 +196,11 @@ ExitCode run(std::span<char*> arguments) {
     std::cout << "lab_data " << version << "\n";
     return ExitCode::done;
   }
-  const ExitCode code = run_command(find_command(first), arguments.subspan(1));
-  if (!std::cout.flush()) throw IoError("cannot write to the standard output; check where it goes");
-  return code;
+  return run_command(find_command(first), arguments.subspan(1));
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  const auto fail = [](const std::string& message, ExitCode code) {
-    std::cerr << "lab_data: " << message << "\n";
-    return static_cast<int>(code);
-  };
-  try {
-    return static_cast<int>(run({argv, static_cast<size_t>(argc)}));
-  } catch (const Error& problem) {
-    return fail(problem.what(), problem.code());
-  } catch (const cxxopts::exceptions::exception& problem) {
-    return fail(text(problem.what(), "; lab_data --help shows the usage"), ExitCode::usage);
-  } catch (const std::exception& problem) {
-    return fail(text("this is a bug in lab_data: ", problem.what()), ExitCode::bug);
-  }
+  return run_program("lab_data", [&] { return static_cast<int>(run({argv, static_cast<size_t>(argc)})); });
 }

@@ -3,13 +3,13 @@
 
 #include <charconv>
 #include <cstdlib>
-#include <exception>
 #include <iostream>
 #include <random>
 #include <sstream>
 
 #include "lab/core/error.h"
 #include "lab/core/process.h"
+#include "lab/core/program.h"
 #include "lab/core/version.h"
 #include "lab/launch/supervisor.h"
 
@@ -109,15 +109,5 @@ int run(const std::vector<std::string>& words) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  const auto fail = [](const std::string& message, ExitCode code) {
-    std::cerr << "lab_run: " << message << "\n";
-    return static_cast<int>(code);
-  };
-  try {
-    return run({argv + 1, argv + argc});
-  } catch (const Error& problem) {
-    return fail(problem.what(), problem.code());
-  } catch (const std::exception& problem) {
-    return fail(text("this is a bug in lab_run: ", problem.what()), ExitCode::bug);
-  }
+  return run_program("lab_run", [&] { return run({argv + 1, argv + argc}); });
 }

@@ -147,7 +147,7 @@ void set_request(CURL* curl, const HttpRequest& request) {
 void set_limits(CURL* curl, const HttpLimits& limits) {
   set(curl, CURLOPT_CONNECTTIMEOUT_MS, static_cast<long>(limits.connect.count()));
   set(curl, CURLOPT_TIMEOUT_MS, std::max(1L, static_cast<long>(limits.total.count())));
-  set(curl, CURLOPT_LOW_SPEED_LIMIT, 1L);
+  set(curl, CURLOPT_LOW_SPEED_LIMIT, limits.idle.count() > 0 ? 1L : 0L);
   set(curl, CURLOPT_LOW_SPEED_TIME, static_cast<long>(limits.idle.count()));
 }
 

@@ -5,6 +5,7 @@
 #include <map>
 
 #include "lab/core/error.h"
+#include "train/torch_places.h"
 #include "train/torch_types.h"
 
 namespace lab::detail {
@@ -63,6 +64,17 @@ bool is_row_major(const std::vector<int64_t>& shape, const std::vector<int64_t>&
     expected *= shape[i];  // the bytes of all elements were counted before
   }
   return true;
+}
+
+// What torch says of a tensor whose numbers are not those in its storage: {"neg": True} for one whose signs
+// are yet to be changed.
+void refuse_marks(const TorchValue& arguments, size_t index) {
+  if (index >= arguments.items().size()) return;
+  const TorchValue& marks = argument(arguments, index, Kind::dict);
+  for (size_t i = 0; i < marks.items().size(); i += 2)
+    throw DataError("a tensor has the mark ", in_words(*marks.items()[i]),
+                    ", so that its numbers are others than those stored; in Python: save it as "
+                    "tensor.resolve_neg()");
 }
 
 // The text's letters as bytes, which is how Python 3 writes bytes for the older protocols.
@@ -141,6 +153,18 @@ struct TorchCalls {
     return &argument(arguments, 0, Kind::tensor);
   }
 
+  // (function, type, its arguments, attributes): a tensor that was given attributes, which are left out.
+  static const TorchValue* with_attributes(TorchObjects& objects, const TorchValue& arguments) {
+    const std::string& function = argument(arguments, 0, Kind::global).text();
+    const std::string& type = argument(arguments, 1, Kind::global).text();
+    if (type != "torch.Tensor" || !function.starts_with("torch._utils._rebuild_tensor_v"))
+      throw DataError("it makes a ", type, " by ", function, "; save it as a plain tensor");
+    return objects.call(*arguments.items()[0], argument(arguments, 2, Kind::tuple));
+  }
+  static const TorchValue* no_call(TorchObjects&, const TorchValue&) {
+    throw DataError("it calls torch.Tensor", damage_advice);
+  }
+
   using Function = const TorchValue* (*)(TorchObjects&, const TorchValue&);
   static const std::map<std::string, Function, std::less<>>& table() {
     static const std::map<std::string, Function, std::less<>> all = {
@@ -160,6 +184,9 @@ struct TorchCalls {
         {"torch._utils._rebuild_tensor_v2", typed_tensor},
         {"torch._utils._rebuild_tensor_v3", untyped_tensor},
         {"torch._utils._rebuild_parameter", parameter},
+        {"torch._utils._rebuild_parameter_with_state", parameter},
+        {"torch._tensor._rebuild_from_type_v2", with_attributes},
+        {"torch.Tensor", no_call},
     };
     return all;
   }
@@ -179,10 +206,16 @@ const TorchValue* TorchObjects::global(const std::string& module, const std::str
   if (type_from_torch_name(full)) return make(Kind::dtype, full);
   if (full == "torch.storage.UntypedStorage") return make(Kind::storage, std::string());
   if (module == "torch" && type_of_storage_class(name)) return make(Kind::storage, name);
-  if (module == "torch" && name.ends_with("Storage"))
-    throw DataError("it holds a tensor in a torch.", name.substr(0, 100),
-                    ", elements of a type that lab does not know; in ",
-                    "Python: save it as another type, as by tensor.float()");
+  if (module == "torch" &&
+      (name.ends_with("Storage") || name.starts_with("float") || name.starts_with("complex")))
+    throw DataError(
+        "it holds ", quoted(full.substr(0, 100)),
+        ", elements of a type that lab does not know; in Python: save the tensor as another type, "
+        "as by tensor.float()");
+  if (full.starts_with("torch._utils._rebuild_"))
+    throw DataError("it holds a tensor that is made by ", quoted(full.substr(0, 100)),
+                    ": sparse, quantized or without data, which lab does not know; in Python: save it as "
+                    "tensor.to_dense() or tensor.dequantize(), or leave it out");
   throw DataError(
       "it holds an object of ", quoted(full.substr(0, 200)),
       ", which is neither a tensor nor a plain value, and making it could run any code: it is refused, and ",
@@ -210,7 +243,7 @@ const TorchValue* TorchObjects::storage(const TorchValue& id) {
   return make(Kind::storage, static_cast<int64_t>(opened_.size()) - 1);
 }
 
-// (storage, offset, shape, strides, requires_grad, hooks[, type])
+// (storage, offset, shape, strides, requires_grad, hooks[, type][, marks])
 const TorchValue* TorchObjects::tensor(const TorchValue& arguments, bool typed) {
   const TorchValue& source = argument(arguments, 0, Kind::storage);
   if (!std::holds_alternative<int64_t>(source.content))
@@ -231,6 +264,7 @@ const TorchValue* TorchObjects::tensor(const TorchValue& arguments, bool typed) 
                                                                        : std::nullopt;
   if (!end || *end > elements || !byte_count(*type, view->shape))
     throw DataError("a tensor reaches beyond its storage of ", elements, " elements", damage_advice);
+  refuse_marks(arguments, typed ? 6 : 7);
   view->data = row_major(storage, *view, offset, strides);
   return make(Kind::tensor, std::move(view));
 }

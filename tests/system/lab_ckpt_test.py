@@ -296,6 +296,14 @@ def test_finds_damage():
     run("verify", "damaged.safetensors", code=65, words=["has the checksum"])
 
 
+def test_starts_without_torch():
+    """Loading libtorch takes a hundred times as long as all else at the start."""
+    for name, loaded in (("lab_ckpt", False), ("lab_train", True)):
+        path = os.path.join(os.path.dirname(program), name)
+        libraries = subprocess.run([path], env={**os.environ, "LD_TRACE_LOADED_OBJECTS": "1"}, capture_output=True, text=True).stdout
+        assert "libstdc++" in libraries and ("libtorch" in libraries) == loaded, (name, libraries)
+
+
 def test_command_line():
     run("--help", words=["lab_ckpt inspect FILE", "lab_ckpt diff A B", "lab_ckpt convert IN OUT", "lab_ckpt verify FILE", "--force"])
     run("--version", words=["lab_ckpt 0."])

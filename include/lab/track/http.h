@@ -28,7 +28,7 @@ std::string_view name_of(HttpFailure failure);
 
 struct HttpLimits {
   std::chrono::milliseconds connect{10'000};
-  std::chrono::seconds idle{60};  // without a byte either way; the wait for the answer counts
+  std::chrono::seconds idle{60};  // without a byte either way; the wait for the answer counts; 0: any time
   std::chrono::milliseconds total{300'000};
   int64_t answer_bytes = int64_t{64} << 20;
 };

@@ -129,6 +129,7 @@ TEST_F(Http, AnotherThreadCallsOff) {
   ScriptedServer server([](const std::string&) { return Reply{.bytes = "", .hang = true}; });
   std::thread other([&] {
     while (server.requests().empty()) std::this_thread::sleep_for(1ms);
+    std::this_thread::sleep_for(500ms);  // until no timer of a connection's begin wakes the client by itself
     client_.cancel();
   });
   HttpRequest request = ask(server.url());
