@@ -24,7 +24,8 @@ const std::string& text_in(const Json& record, const char* name) {
 }
 int64_t integer_in(const Json& record, const char* name) {
   const Json& value = record.at(name);
-  if (!value.is_number_integer() || (value.is_number_unsigned() && value > INT64_MAX))
+  constexpr auto most = static_cast<uint64_t>(INT64_MAX);
+  if (!value.is_number_integer() || (value.is_number_unsigned() && value.get<uint64_t>() > most))
     throw DataError(name, " is ", value.dump(), ", not an integer of 64 bits");
   return value.get<int64_t>();
 }
