@@ -84,7 +84,7 @@ class Fetch : public testing::Test {
     FetchOptions out{.root = root};
     out.api.retry = {.first = 1ms, .most = 4ms};
     out.api.limits.connect = 500ms;
-    out.answer = out.file = 100ms;
+    out.answer = out.file = patience;
     return out;
   }
   // The code and message of the error.
@@ -100,6 +100,7 @@ class Fetch : public testing::Test {
     return {{key, {{"key", key}, {"type", "str"}, {"value", value}}}};
   }
 
+  std::chrono::milliseconds patience = 30s;
   test::TemporaryFolder outer;
   const std::string root = outer / "artifacts";
   const std::string place = root + "/mnist-mnist_v3-" + id + "/train/model_weights/";
@@ -145,6 +146,7 @@ TEST_F(Fetch, FetchesAgainWhatChangedThereOrHere) {
 TEST_F(Fetch, WithoutTheServerWhatIsKeptIsUsed) {
   EXPECT_EQ(fetch().path, place + "last.safetensors");
   server.down = true;
+  patience = 100ms;
   EXPECT_EQ(fetch().path, place + "last.safetensors");
   EXPECT_EQ(kept_model({id, "last"}, root, "offline", Log::silent()).task_name, "mnist-mnist_v3");
   EXPECT_EQ(error("best").first, ExitCode::unavailable);
@@ -155,6 +157,7 @@ TEST_F(Fetch, WithoutTheServerWhatIsKeptIsUsed) {
     EXPECT_EQ(fetch().path, place + "last.safetensors") << action;
   }
   write_bytes(place + "last.safetensors", "damaged");
+  server.broken = "auth.login";
   EXPECT_EQ(error().first, ExitCode::unavailable);
   EXPECT_THROW(kept_model({id, "last"}, root, "offline", Log::silent()), Unavailable);
   EXPECT_THROW(kept_model({"../x", "last"}, root, "offline", Log::silent()), InputNotFound);
@@ -203,7 +206,11 @@ TEST_F(Fetch, ComparesWithWhatLabWroteBesideTheModel) {
   write_bytes(outer / "sample", server.body);
   ASSERT_TRUE(detail::measure(outer / "sample", is));
   EXPECT_EQ(is.bytes, 7);
-  EXPECT_EQ(is.checksum, "bba1f17be6f8e29a");
+  EXPECT_EQ(is.checksum, "06cc94573ff53c71");
+  detail::KeptModel nothing;
+  write_bytes(outer / "empty", "");
+  ASSERT_TRUE(detail::measure(outer / "empty", nothing));
+  EXPECT_EQ(nothing.checksum, "2d06800538d394c2");
   server.metadata = metadata("lab.size", "8");
   EXPECT_EQ(error().first, ExitCode::bad_data);
   EXPECT_EQ(server.downloads, 2);  // it may have been about to change
@@ -242,7 +249,7 @@ TEST_F(Fetch, SpeaksOfAddressesThatItDoesNotKnow) {
     server.uri = uri;
     const auto [code, message] = error();
     EXPECT_TRUE(code == ExitCode::unavailable || code == ExitCode::no_input) << uri << " " << message;
-    if (!uri.starts_with('/')) EXPECT_THAT(message, HasSubstr(quoted(uri)));
+    EXPECT_THAT(message, HasSubstr(uri));
   }
   server.uri = "";
   EXPECT_EQ(error().first, ExitCode::no_input);
