@@ -4,7 +4,9 @@
 #include <stdlib.h>
 
 #include <algorithm>
+#include <iterator>
 #include <nlohmann/json.hpp>
+#include <sstream>
 
 #include "lab/core/error.h"
 #include "track/model_cache.h"
@@ -16,6 +18,7 @@ namespace {
 
 namespace fs = std::filesystem;
 using namespace std::chrono_literals;
+using namespace std::string_view_literals;
 using Json = nlohmann::json;
 using test::read_bytes;
 using test::Reply;
@@ -285,64 +288,16 @@ std::vector<std::string> listing(const std::string& folder) {
 }
 
 std::vector<std::string> hostile_names() {
-  const std::string nul(1, '\0');
-  std::vector<std::string> out = {"",
-                                  ".",
-                                  "..",
-                                  "...",
-                                  "/",
-                                  "//",
-                                  "/etc/passwd",
-                                  "~",
-                                  "~/x",
-                                  "$HOME",
-                                  "`id`",
-                                  "$(id)",
-                                  "a;b",
-                                  "a|b",
-                                  "a&b",
-                                  "a\\b",
-                                  "..\\..\\x",
-                                  "C:\\x",
-                                  "\\\\host\\x",
-                                  "a:b",
-                                  "*",
-                                  "?",
-                                  "<>",
-                                  "\"",
-                                  "'",
-                                  "-rf",
-                                  "--help",
-                                  " ",
-                                  "  ..",
-                                  ".. ",
-                                  ".hidden",
-                                  "..hidden",
-                                  "CON",
-                                  "NUL",
-                                  "\n",
-                                  "a\nb",
-                                  "a\r\nb",
-                                  "\t",
-                                  "\x1b[31m",
-                                  "\x7f",
-                                  nul,
-                                  "a" + nul + "b",
-                                  ".." + nul,
-                                  "..%00",
-                                  "%2e%2e%2f",
-                                  "%2e%2e/",
-                                  "..%2f",
-                                  "%252e%252e%252f",
-                                  "..%c0%af",
-                                  "\u202egnp.exe",
-                                  "\u2025/x",
-                                  "\uff0e\uff0e\uff0fx",
-                                  "Größe",
-                                  "名前",
-                                  std::string(5000, 'a'),
-                                  std::string(100000, '/'),
-                                  std::string(300, '.')};
+  std::istringstream plain(
+      R"(. .. ... / // /etc/passwd ~ ~/x $HOME `id` $(id) a;b a|b a&b a\b ..\..\x C:\x \\host\x a:b * ? <> " ')"
+      R"( -rf --help .hidden ..hidden CON NUL ..%00 %2e%2e%2f %2e%2e/ ..%2f %252e%252e%252f ..%c0%af Größe 名前)");
+  std::vector<std::string> out(std::istream_iterator<std::string>(plain), {});
+  for (const std::string_view odd :
+       {""sv, " "sv, "  .."sv, ".. "sv, "\n"sv, "a\nb"sv, "a\r\nb"sv, "\t"sv, "\x1b[31m"sv, "\x7f"sv, "\0"sv,
+        "a\0b"sv, "..\0"sv, "\u202egnp.exe"sv, "\u2025/x"sv, "\uff0e\uff0e\uff0fx"sv})
+    out.emplace_back(odd);
+  for (const auto& [letter, times] : {std::pair('a', 5000), std::pair('/', 100000), std::pair('.', 300)})
+    out.emplace_back(static_cast<size_t>(times), letter);
   for (const std::string up : {"../", "/../", "./../", "....//", "..//", "a/../../"})
     for (const std::string end : {"x", "../x", "../../../../x", "train/model_weights/x"})
       out.push_back(up + end);
