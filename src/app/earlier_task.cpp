@@ -39,8 +39,7 @@ FetchedModel fetched(const Session& session, const RunConfig& config, const Clea
   if (!access.settings)
     return kept_model(model, root,
                       session.line.offline ? "--offline: no server is asked"
-                                           : "there is no server to ask: no ClearML is configured (run "
-                                             "clearml-init, or set CLEARML_API_HOST and its keys)",
+                                           : text("there is no server to ask (", access.why_not, ")"),
                       session.log);
   FetchOptions options{.root = root};
   options.api.seed = static_cast<uint64_t>(getpid());
