@@ -3,6 +3,7 @@
 #include <cmath>
 #include <iostream>
 
+#include "app/earlier_task.h"
 #include "app/session.h"
 #include "lab/app/programs.h"
 #include "lab/comm/agreement.h"
@@ -42,9 +43,8 @@ void infer(Session& session, const std::vector<Experiment>& experiments) {
   agree(session.comm, [&] {
     plan.model.module().to(scalar_type(config.trainer.dtype()));
     if (session.comm.rank() == 0) {
-      const SafetensorsFile weights(plan.weights);
-      weights.verify();
-      load_weights(weights, plan.model.module());
+      plan.weights = weights_file(session, config, clearml_access(session.line.offline), plan.weights);
+      load_weights(WeightsFile(plan.weights), plan.model.module());
     }
   });
   broadcast_model(session.comm, plan.model.module());

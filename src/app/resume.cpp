@@ -104,7 +104,8 @@ bool is_harmless(const std::string& key) {
                                "checkpoint_keep",
                                "on_checkpoint_error",
                                "hang_seconds"};
-  if (key.starts_with("task.") || key.starts_with("checkpoint.")) return true;
+  for (const char* table : {"task.", "checkpoint.", "trainer.fit."})  // what a run begins with is behind it
+    if (key.starts_with(table)) return true;
   return std::ranges::any_of(keys, [&](const char* name) { return key == text("trainer.init.", name); });
 }
 

@@ -77,6 +77,11 @@ void describe(Fields<TrainerOptions>& f) {
   f("bucket_cap_mb", &T::bucket_cap_mb, above(0), "MiB of gradients that are sent together");
 }
 
+void describe(Fields<FitOptions>& f) {
+  f("ckpt_path", &FitOptions::ckpt_path,
+    "a checkpoint file (lab's or Lightning's) that a new run goes on from");
+}
+
 namespace {
 
 struct Nothing {
@@ -147,7 +152,7 @@ RunConfig read_config(const ConfigFiles& files, const std::vector<std::string>& 
   config.task = read_fields<TaskOptions>(root, "task", config.resolved, mistakes);
   config.checkpoint = read_fields<CheckpointOptions>(root, "checkpoint", config.resolved, mistakes);
   config.trainer = read_fields<TrainerOptions>(root, "trainer.init", config.resolved, mistakes);
-  read_fields<Nothing>(root, "trainer.fit", config.resolved, mistakes);
+  config.fit = read_fields<FitOptions>(root, "trainer.fit", config.resolved, mistakes);
   read_fields<Nothing>(root, "trainer.predict", config.resolved, mistakes);
   if (experiment) {
     config.experiment_name = experiment->name;
@@ -177,7 +182,8 @@ std::string config_help(const std::vector<Experiment>& experiments, const std::s
       "\nextends = \"FILE\"      or a list of files, relative to this one: values to begin with\n\n";
   out += help_text("task", fields_of<TaskOptions>()) + "\n";
   out += help_text("checkpoint", fields_of<CheckpointOptions>()) + "\n";
-  out += help_text("trainer.init", fields_of<TrainerOptions>());
+  out += help_text("trainer.init", fields_of<TrainerOptions>()) + "\n";
+  out += help_text("trainer.fit", fields_of<FitOptions>());
   for (const auto& experiment : experiments)
     if (name.empty() || name == experiment.name)
       out += text("\nof the experiment ", experiment.name, ":\n", help_text("config", experiment.fields()));

@@ -28,9 +28,15 @@ struct CheckpointOptions {
   bool weights_only = false;
 };
 
+// Lightning's Trainer.fit arguments.
+struct FitOptions {
+  std::string ckpt_path;
+};
+
 void describe(Fields<TaskOptions>& f);
 void describe(Fields<CheckpointOptions>& f);
 void describe(Fields<TrainerOptions>& f);
+void describe(Fields<FitOptions>& f);
 
 struct RunConfig {
   std::string experiment_name, stem;  // stem: the config's file name without .toml
@@ -39,6 +45,7 @@ struct RunConfig {
   TrainerOptions trainer;
   ConfiguredExperiment experiment;
   Resolved resolved;
+  FitOptions fit;
 };
 
 // Rank 0 reads the files, every rank makes the same of their bytes. Throws AgreedError with everything that

@@ -53,7 +53,7 @@ void refuse_changed_config(const RunConfig& config, const TrainPlan& plan, const
 }  // namespace
 
 RunRecords::RunRecords(const Session& session, const RunConfig& config, const TrainPlan& plan,
-                       const ClearmlAccess& clearml)
+                       const ClearmlAccess& clearml, int64_t samples)
     : log_(session.log) {
   saves_ = config.trainer.enable_checkpointing;
   if (session.comm.rank() != 0) return;
@@ -62,18 +62,21 @@ RunRecords::RunRecords(const Session& session, const RunConfig& config, const Tr
   std::optional<ResumeTarget> target;
   if (session.line.resume)
     target = find_run(session.line, session.launch, names, config.trainer.default_root_dir);
+  const auto earlier = [&] { return earlier_run(session, config, clearml, plan, samples); };
   if (target) {
     go_on(session, config, plan, std::move(*target));
+    if (!saved_) begin_with(earlier());
   } else {
     if (session.line.resume)
       log_.info("--resume: no unfinished run of this config in ", config.trainer.default_root_dir,
                 ": a new one begins");
-    create(session, config, names);
+    create(session, config, names, earlier());
   }
   open_records(session, config, plan);
 }
 
-void RunRecords::create(const Session& session, const RunConfig& config, const RunNames& names) {
+void RunRecords::create(const Session& session, const RunConfig& config, const RunNames& names,
+                        const std::optional<EarlierRun>& earlier) {
   const Tracking::Name name = tracking_->name_new_run(names);
   record_.name = name.name;
   record_.task_id = name.task_id;
@@ -83,6 +86,15 @@ void RunRecords::create(const Session& session, const RunConfig& config, const R
   const std::string id = name.task_id.empty() ? "" : "-" + name.task_id;
   folder_ = RunFolder::create(config.trainer.default_root_dir, name.name + id);
   lock_.emplace(folder_->path(), false);
+  begin_with(earlier);
+}
+
+void RunRecords::begin_with(const std::optional<EarlierRun>& earlier) {
+  if (!earlier) return;
+  saved_ = earlier->begin_in(folder_->checkpoints());
+  record_.best = saved_->state.best;
+  begins_ = true;
+  if (!saves_) std::filesystem::remove(saved_->file.path());  // it is in memory
 }
 
 // Everything that may be refused comes before anything is written.

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "app/earlier_task.h"
 #include "app/resume.h"
 #include "app/run_lock.h"
 #include "app/session.h"
@@ -22,14 +23,16 @@ namespace lab {
 class RunRecords {
  public:
   // Throws ConfigError, DataError, GiveUp, InputNotFound, IoError, Unavailable,
-  // UsageError; a new run has then left at
-  // most an empty folder, and an old one is as it was. Not collective: to be called within agree().
+  // UsageError; a new run has then left at most an empty folder, and an old one is as it was. samples: of the
+  // training set. Not collective: to be called within agree().
   RunRecords(const Session& session, const RunConfig& config, const TrainPlan& plan,
-             const ClearmlAccess& clearml);
+             const ClearmlAccess& clearml, int64_t samples);
 
   CheckpointSink& checkpoints() { return *checkpoints_; }
   const std::vector<std::shared_ptr<Callback>>& recorders() const { return recorders_; }
   const SavedRun* resume() const { return saved_ ? &*saved_ : nullptr; }
+  // What resume() holds is of another run, from which this one begins.
+  bool begins() const { return begins_; }
   // The trainer has taken what resume() holds: its memory is given back.
   void resumed() { saved_.reset(); }
   // The folder's absolute path; empty on ranks that have none.
@@ -40,7 +43,9 @@ class RunRecords {
   void failed(const Failure& failure) noexcept;
 
  private:
-  void create(const Session& session, const RunConfig& config, const RunNames& names);
+  void create(const Session& session, const RunConfig& config, const RunNames& names,
+              const std::optional<EarlierRun>& earlier);
+  void begin_with(const std::optional<EarlierRun>& earlier);
   void go_on(const Session& session, const RunConfig& config, const TrainPlan& plan, ResumeTarget target);
   void open_records(const Session& session, const RunConfig& config, const TrainPlan& plan);
   void close(const std::string& status, ExitCode code, const std::string& error);
@@ -52,7 +57,7 @@ class RunRecords {
   std::optional<RunLock> lock_;
   RunRecord record_;
   std::optional<SavedRun> saved_;
-  bool saves_ = true;
+  bool saves_ = true, begins_ = false;
   std::unique_ptr<Tracking> tracking_;
   Fanout tracker_;
   std::unique_ptr<CheckpointSink> checkpoints_ = no_checkpoints();

@@ -26,16 +26,11 @@ FitResult fit(Session& session, const RunConfig& config, TrainPlan plan, const S
                          records.checkpoints(),
                          std::move(recorders),
                          records.resume(),
-                         stop_signal};
+                         stop_signal,
+                         records.begins()};
   Trainer trainer(std::move(plan), config.trainer, std::move(context));
   records.resumed();
   return trainer.fit();
-}
-
-void refuse_what_needs_a_server(const RunConfig& config) {
-  if (!config.checkpoint.checkpoint_task_id.empty())
-    throw Unavailable("checkpoint.checkpoint_task_id = ", quoted(config.checkpoint.checkpoint_task_id),
-                      ", but this version of lab cannot fetch models of earlier tasks yet; take it out");
 }
 
 // --set, then what was edited on a server before its agent started us; rank 0 knows how to get there.
@@ -62,7 +57,6 @@ ExitCode train(Session& session, const std::vector<Experiment>& experiments) {
   const RunConfig config =
       load_run_config(session.comm, session.line.config, sets_of(session, clearml), experiments);
   start_computing(session, config.trainer, config.trainer.canonical() ? 1 : config.trainer.threads);
-  agree(session.comm, [&] { refuse_what_needs_a_server(config); });
   session.watchdog.limit({.least = config.trainer.hang_seconds});
   session.world.heartbeat().phase(Phase::loading);
   TrainPlan plan;
@@ -73,7 +67,10 @@ ExitCode train(Session& session, const std::vector<Experiment>& experiments) {
   // Before there is a folder: a run that cannot begin leaves none.
   const Sources sources = open_sources(session.comm, {plan.train.dataset, plan.validate.dataset});
   std::unique_ptr<RunRecords> records;
-  agree(session.comm, [&] { records = std::make_unique<RunRecords>(session, config, plan, clearml); });
+  agree(session.comm, [&] {
+    records =
+        std::make_unique<RunRecords>(session, config, plan, clearml, sources[0] ? sources[0]->size() : 0);
+  });
   try {
     session.watchdog.report_to(require_shared_folder(session.comm, records->folder()) + "/hang.txt");
     return records->ended(fit(session, config, std::move(plan), sources, *records));

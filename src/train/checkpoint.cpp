@@ -71,14 +71,16 @@ std::optional<SavedRun> newest_checkpoint(const std::string& folder, const Log& 
   return std::nullopt;
 }
 
-void load_weights(const SafetensorsFile& file, torch::nn::Module& module) {
+namespace {
+
+void load(const std::string& path, const std::vector<TensorView>& tensors, torch::nn::Module& module) {
   std::vector<std::string> differences;
   std::vector<std::pair<at::Tensor, at::Tensor>> copies;
   std::vector<std::string> wanted;
   for (const auto& [name, tensor] : model_tensors(module)) {
     wanted.push_back(name);
-    const TensorView* view = file.find(name);
-    if (!view) {
+    const auto view = std::ranges::find(tensors, name, &TensorView::name);
+    if (view == tensors.end()) {
       differences.push_back(text(name, ": missing in the file, the model has ", shape_text(tensor.sizes())));
       continue;
     }
@@ -90,16 +92,34 @@ void load_weights(const SafetensorsFile& file, torch::nn::Module& module) {
     copies.emplace_back(tensor, torch::empty(view->shape, scalar_type(view->type)));
     std::memcpy(copies.back().second.mutable_data_ptr(), view->data, copies.back().second.nbytes());
   }
-  for (const auto& name : file.names())
-    if (belongs_to_model(name) && std::find(wanted.begin(), wanted.end(), name) == wanted.end())
-      differences.push_back(
-          text(name, ": ", shape_text(file.find(name)->shape), " in the file, not in the model"));
+  for (const auto& view : tensors)
+    if (std::ranges::find(wanted, view.name) == wanted.end())
+      differences.push_back(text(view.name, ": ", shape_text(view.shape), " in the file, not in the model"));
   if (!differences.empty())
     throw DataError(
-        "the weights in ", file.path(), " are of another model:", first_few(differences),
+        "the weights in ", path, " are of another model:", first_few(differences),
         "\ngive the weights of this model, or change the config to the one they were trained with");
   const torch::NoGradGuard no_grad;
   for (auto& [to, from] : copies) to.copy_(from);
+}
+
+}  // namespace
+
+void load_weights(const SafetensorsFile& file, torch::nn::Module& module) {
+  std::vector<TensorView> tensors;
+  for (const auto& name : file.names())
+    if (belongs_to_model(name)) tensors.push_back(*file.find(name));
+  load(file.path(), tensors, module);
+}
+
+void load_weights(const WeightsFile& file, torch::nn::Module& module) {
+  load(file.path(), weights_for(file, module), module);
+}
+
+std::vector<TensorView> weights_for(const WeightsFile& file, const torch::nn::Module& module) {
+  std::vector<std::string> names;
+  for (const auto& [name, tensor] : model_tensors(module)) names.push_back(name);
+  return file.model(without_common_prefixes(names) != names);
 }
 
 }  // namespace lab

@@ -165,7 +165,7 @@ void Trainer::State::first_validation() {
   EpochReport report;
   if (!evaluate(report.values)) return;
   tell(&Callback::first_validation_finished, report);
-  epoch_finished = true;
+  if (steps == 0) epoch_finished = true;
 }
 
 // Everything between the last step of an epoch and the first of the next.
@@ -242,6 +242,7 @@ FitResult Trainer::fit() {
   agree(s.comm, [&] { s.tell<const FitReport&>(&Callback::fit_started, fit_report); });
   s.reader = s.open_reader();
   if (s.options.enable_checkpointing) s.context.checkpoints.expect(s.snapshot());
+  if (s.validates_first) s.first_validation();
   while (!s.stopping()) {
     if (!s.epoch_finished && s.at_epoch_end()) {
       if (s.steps == 0)

@@ -2,6 +2,7 @@
 
 #include <torch/types.h>
 
+#include <array>
 #include <cstring>
 
 #include "lab/comm/agreement.h"
@@ -90,6 +91,10 @@ void Trainer::State::restore() {
   const std::string json =
       broadcast_bytes(comm, context.resume ? to_json(context.resume->state) : std::string());
   if (json.empty()) return;
+  // Whether another run's; whether there are buffers of each leaf: other programs have none, and all leaves
+  // then begin with the module's.
+  std::array<int64_t, 2> flags = {context.begins, context.resume && context.resume->file.find("lab.buffers")};
+  comm.broadcast({flags.data(), std::ssize(flags), DType::i64}, 0);
   const torch::NoGradGuard no_grad;
   const RunState state = run_state_from_json(json);
   steps = state.step;
@@ -106,12 +111,14 @@ void Trainer::State::restore() {
   for (const auto& [name, flat] : optimizer->flat_state())
     for (const auto& slot : parameters.slots())
       FlatParameters::view(flat, slot).copy_(saved_tensor(text("lab.optimizer.", name, ".", slot.name)));
-  const at::Tensor saved_buffers = saved_tensor("lab.buffers");
+  const at::Tensor saved_buffers = flags[1] != 0 ? saved_tensor("lab.buffers") : at::Tensor();
   const at::Tensor saved_sums = within_epoch() ? saved_tensor("lab.train_sums") : at::Tensor();
   agree(comm, [&] {
-    buffers.restore(saved_buffers);
+    if (saved_buffers.defined()) buffers.restore(saved_buffers);
     if (saved_sums.defined()) train_sums.restore(saved_sums, leaves_of(numerics, comm.rank(), comm.size()));
   });
+  validates_first = flags[0] != 0 && steps > 0;
+  if (flags[0] != 0 && steps == 0) epoch_finished = false;
 }
 
 }  // namespace lab

@@ -3,6 +3,7 @@
     clearml_sdk.py record            a run with everything that lab records; prints {"id": ..}
     clearml_sdk.py read ID FOLDER    prints what the SDK sees of a task, models downloaded to FOLDER
     clearml_sdk.py import SESSION    imports an offline session (a zip or its folder); prints {"id": ..}
+    clearml_sdk.py models FOLDER     a task with each file of a folder as an output model; prints {"id": ..}
 
 The result is the last line of standard output, as JSON. sandbox() makes the environment that it must be started in.
 """
@@ -107,7 +108,19 @@ def import_session(session):
     return {"id": Task.import_offline_session(session)}
 
 
+def models(folder):
+    from clearml import OutputModel, Task  # pylint: disable=import-outside-toplevel
+    task = Task.init(project_name="test", task_name="mnist-earlier_v0", output_uri=True, reuse_last_task_id=False,
+                     auto_connect_frameworks=False, auto_resource_monitoring=False)
+    for file in sorted(pathlib.Path(folder).iterdir()):
+        OutputModel(task=task, name=task.name, framework="PyTorch").update_weights(
+            str(file), target_filename=file.name, iteration=8, auto_delete_file=False)
+    task.flush(wait_for_uploads=True)
+    task.close()
+    return {"id": task.id}
+
+
 if __name__ == "__main__":
     stay_here()
-    result = {"record": record, "read": read, "import": import_session}[sys.argv[1]](*sys.argv[2:])
+    result = {"record": record, "read": read, "import": import_session, "models": models}[sys.argv[1]](*sys.argv[2:])
     print("\n" + PREFIX + json.dumps(result, ensure_ascii=False, default=str), flush=True)

@@ -15,6 +15,7 @@
 #include "lab/train/callback.h"
 #include "lab/train/flat.h"
 #include "lab/train/safetensors.h"
+#include "lab/train/weights_file.h"
 
 namespace lab {
 
@@ -94,5 +95,10 @@ std::optional<SavedRun> newest_checkpoint(const std::string& folder, const Log& 
 // the module's type. Throws DataError naming every tensor that is missing, unknown or of another shape;
 // nothing is copied then.
 void load_weights(const SafetensorsFile& file, torch::nn::Module& module);
+// The same from a file of any format that lab knows.
+void load_weights(const WeightsFile& file, torch::nn::Module& module);
+// The model's tensors of such a file, under the names that they have in the module: what all names of the
+// file begin with is taken away unless the module has the like.
+std::vector<TensorView> weights_for(const WeightsFile& file, const torch::nn::Module& module);
 
 }  // namespace lab

@@ -26,6 +26,8 @@ struct TrainerContext {
   const SavedRun* resume = nullptr;
   // The signal that asks this rank for a stop, 0 for none; looked at in every step and chunk.
   std::function<int()> stop_signal = [] { return 0; };
+  // On rank 0: `resume` is of another run, from which this one begins: with a validation.
+  bool begins = false;
 };
 
 struct FitResult {

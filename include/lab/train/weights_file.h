@@ -22,6 +22,9 @@ class WeightsFile {
 
   const std::string& path() const;
   bool is_torch() const { return std::holds_alternative<TorchFile>(file_); }
+  // The file as what it is; nullptr: it is of the other kind.
+  const TorchFile* torch() const { return std::get_if<TorchFile>(&file_); }
+  const SafetensorsFile* safetensors() const { return std::get_if<SafetensorsFile>(&file_); }
   bool has_checksums() const { return has_checksums_; }
 
   // The model's tensors under their bare names: those of a safetensors file that do not begin with "lab.", or

@@ -1,0 +1,80 @@
+#include "app/earlier_task.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <condition_variable>
+#include <mutex>
+#include <stop_token>
+#include <thread>
+
+#include "lab/track/clearml_fetch.h"
+#include "lab/train/step_plan.h"
+#include "lab/train/tensor_buffer.h"
+
+namespace lab {
+namespace {
+
+// A download may take longer than a rank may stand still: each second it shows that it lives. What ends a
+// download that hangs is its own deadline.
+class Beating {
+ public:
+  explicit Beating(Heartbeat& heartbeat)
+      : thread_([this, &heartbeat](const std::stop_token& stop) {
+          std::unique_lock lock(mutex_);
+          while (!wake_.wait_for(lock, stop, std::chrono::seconds(1), [&] { return stop.stop_requested(); }))
+            heartbeat.moved();
+        }) {}
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable_any wake_;
+  std::jthread thread_;
+};
+
+FetchedModel fetched(const Session& session, const RunConfig& config, const ClearmlAccess& access,
+                     const ModelOfTask& model) {
+  const std::string& root = config.trainer.default_root_dir;
+  if (!access.settings)
+    return kept_model(model, root,
+                      session.line.offline ? "--offline: no server is asked"
+                                           : text("there is no server to ask (", access.why_not, ")"),
+                      session.log);
+  FetchOptions options{.root = root};
+  options.api.seed = static_cast<uint64_t>(getpid());
+  const Beating beating(session.world.heartbeat());
+  return fetch_model(*access.settings, model, options, session.log);
+}
+
+}  // namespace
+
+std::string weights_file(const Session& session, const RunConfig& config, const ClearmlAccess& access,
+                         const std::string& words) {
+  const auto model = model_in(words);
+  return model ? fetched(session, config, access, *model).path : words;
+}
+
+std::optional<EarlierRun> earlier_run(const Session& session, const RunConfig& config,
+                                      const ClearmlAccess& access, const TrainPlan& plan, int64_t samples) {
+  const auto& [task_id, name, weights_only] = config.checkpoint;
+  std::string path = config.fit.ckpt_path;
+  if (task_id.empty() && path.empty()) return std::nullopt;
+  if (!task_id.empty() && !path.empty())
+    throw ConfigError("both checkpoint.checkpoint_task_id = ", quoted(task_id),
+                      " and trainer.fit.ckpt_path = ", quoted(path),
+                      " say what to begin with; take one of them out");
+  if (!task_id.empty()) path = fetched(session, config, access, {task_id, name}).path;
+  plan.model.module().to(scalar_type(config.trainer.dtype()));
+  const std::string from = task_id.empty() ? path : text(quoted(name), " from ", task_id);
+  if (weights_only) {
+    session.log.info("Loading weights ", from);
+    load_weights(WeightsFile(path), plan.model.module());
+    return std::nullopt;
+  }
+  session.log.info("Loading checkpoint ", from);
+  const int64_t batch_size = std::max<int64_t>(plan.batch_size, 1);  // a wrong one is refused later
+  return EarlierRun(path, plan, std::max<int64_t>(steps_per_epoch(samples, batch_size), 1), session.log);
+}
+
+}  // namespace lab

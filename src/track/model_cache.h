@@ -1,0 +1,53 @@
+#pragma once
+// Where fetched models lie, under which names, and whether what lies there is what was fetched.
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "lab/track/clearml_fetch.h"
+
+namespace lab::detail {
+
+// A name as a file may have it: letters, digits, "_.-+= "; anything else becomes '_', a '.' or blank at the
+// front too. At most `most` bytes. "" becomes "_".
+std::string file_name(const std::string& name, size_t most);
+
+// "safetensors", "ckpt", "pt" or "pth", as the address ends, without what stands behind '?' or '#'; "bin" for
+// any other ending: readers look into the file.
+std::string weights_ending(const std::string& uri);
+
+// What a kept file is.
+struct KeptModel {
+  std::string task_name, model_id, uri, last_update;
+  int64_t bytes = 0;
+  std::string checksum = {};  // XXH3-64, 16 hex digits
+};
+
+// Size and checksum of a file, into `model`. False when it cannot be read whole.
+bool measure(const std::string& path, KeptModel& model);
+
+// The place of one model in the cache; a value.
+class CachePlace {
+ public:
+  CachePlace(const std::string& root, const ModelOfTask& model, const std::string& task_name,
+             const std::string& ending);
+  // The newest place, whatever the task was called, that has a record; nullopt where there is none.
+  static std::optional<CachePlace> newest(const std::string& root, const ModelOfTask& model);
+
+  const std::string& path() const { return path_; }
+  // The record, if it is one of this model and the file is as it says.
+  std::optional<KeptModel> whole() const;
+  // Makes the folder. Returns the name under which the file is to be written first. Throws IoError.
+  std::string prepare() const;
+  // Puts the finished file in its place, and the record beside it. Throws IoError.
+  void keep(const std::string& temporary, const KeptModel& model) const;
+
+ private:
+  explicit CachePlace(ModelOfTask model, std::string path);
+  std::string record() const { return path_ + ".json"; }
+  ModelOfTask model_;
+  std::string path_;
+};
+
+}  // namespace lab::detail

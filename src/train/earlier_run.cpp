@@ -1,0 +1,131 @@
+#include "lab/train/earlier_run.h"
+
+#include <torch/types.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <set>
+
+#include "lab/core/error.h"
+#include "train/checkpoint_index.h"
+#include "train/lightning_state.h"
+#include "train/run_state.h"
+
+namespace lab {
+namespace {
+
+constexpr const char* weights_alone = "; take its weights alone, with checkpoint.weights_only = true";
+
+// The trainable parameters of the module among the tensors, in the tensors' order.
+std::vector<TensorView> trainable(const std::vector<TensorView>& tensors, const torch::nn::Module& module) {
+  std::set<std::string> names;
+  std::set<c10::TensorImpl*> seen;
+  for (const auto& item : module.named_parameters())
+    if (item.value().requires_grad() && seen.insert(item.value().unsafeGetTensorImpl()).second)
+      names.insert(item.key());
+  std::vector<TensorView> out;
+  for (const TensorView& tensor : tensors)
+    if (names.contains(tensor.name)) out.push_back(tensor);
+  return out;
+}
+
+// Where so many epochs end in the new run.
+void end_of_epochs(RunState& state, int64_t epochs, int64_t steps_per_epoch, const Log& log) {
+  const int64_t steps = epochs * steps_per_epoch;
+  if (steps != state.step)
+    log.info("the earlier run took ", state.step, " steps for ", epochs, " epochs, this one takes ", steps,
+             ": steps go on from there");
+  if (state.best && steps != state.step) state.best->step = (state.best->epoch + 1) * steps_per_epoch;
+  state.epoch = std::max<int64_t>(epochs - 1, 0);
+  state.step = steps;
+}
+
+}  // namespace
+
+EarlierRun::EarlierRun(const std::string& path, const TrainPlan& plan, int64_t steps_per_epoch,
+                       const Log& log)
+    : file_(path) {
+  load_weights(file_, plan.model.module());
+  if (const SafetensorsFile* file = file_.safetensors())
+    take_lab(*file, plan, steps_per_epoch, log);
+  else
+    take_lightning(*file_.torch(), plan, steps_per_epoch, log);
+  check_optimizer(plan);
+  state_.stopped_by = "";
+  state_.records = {};
+}
+
+void EarlierRun::take_lab(const SafetensorsFile& file, const TrainPlan& plan, int64_t steps_per_epoch,
+                          const Log& log) {
+  const auto text = file.metadata().find("lab");
+  if (text == file.metadata().end())
+    throw DataError(quoted(file.path()), " holds weights, but no state of a run to go on from",
+                    weights_alone);
+  try {
+    state_ = run_state_from_json(text->second);
+  } catch (const DataError& e) {
+    throw DataError(quoted(file.path()), ": ", e.what());
+  }
+  tensors_ = file_.tensors();
+  if (state_.best && state_.best->monitor != plan.monitor) state_.best.reset();
+  if (!file.find("lab.train_sums")) {
+    end_of_epochs(state_, state_.step == 0 ? 0 : state_.epoch + 1, steps_per_epoch, log);
+  } else if (state_.step > 0 && (state_.step - 1) / steps_per_epoch != state_.epoch) {
+    throw DataError(quoted(file.path()), " was saved within epoch ", state_.epoch + 1, ", at step ",
+                    state_.step, "; epochs of this run have ", steps_per_epoch,
+                    " steps, so there is no such place in it: take a checkpoint of the end of an epoch",
+                    weights_alone);
+  }
+}
+
+void EarlierRun::take_lightning(const TorchFile& file, const TrainPlan& plan, int64_t steps_per_epoch,
+                                const Log& log) {
+  const auto model = weights_for(file_, plan.model.module());
+  auto earlier = std::make_shared<detail::LightningState>(
+      detail::lightning_state(file, trainable(model, plan.model.module())));
+  for (const std::string& what : earlier->left_out) log.warn(file.path(), ": not taken over is ", what);
+  if (const double rate = base_rate(plan.optimizer); earlier->rate != rate)
+    log.info("the earlier run began with the learning rate ", shortest(earlier->rate), ", this one has ",
+             shortest(rate));
+  tensors_ = model;
+  tensors_.insert(tensors_.end(), earlier->tensors.begin(), earlier->tensors.end());
+  state_.step = earlier->steps;
+  state_.optimizer = earlier->optimizer;
+  state_.optimizer_steps = earlier->optimizer_steps;
+  end_of_epochs(state_, earlier->epochs, steps_per_epoch, log);
+  kept_ = std::move(earlier);
+}
+
+void EarlierRun::check_optimizer(const TrainPlan& plan) const {
+  const auto optimizer = make_optimizer(plan.optimizer, torch::zeros({1}));
+  if (state_.optimizer != optimizer->name())
+    throw DataError(quoted(file_.path()), " is of a run with ", state_.optimizer, ", this one has ",
+                    optimizer->name(), weights_alone);
+  for (const auto& part : optimizer->flat_state())
+    for (const TensorView& parameter :
+         trainable(weights_for(file_, plan.model.module()), plan.model.module())) {
+      const std::string name = text("lab.optimizer.", part.first, ".", parameter.name);
+      const auto found = std::ranges::find(tensors_, name, &TensorView::name);
+      if (found == tensors_.end() || found->shape != parameter.shape)
+        throw DataError(quoted(file_.path()), " lacks ", name, ", which ", optimizer->name(),
+                        " needs to go on", weights_alone);
+    }
+}
+
+SavedRun EarlierRun::begin_in(const std::string& folder) const {
+  const std::string path = folder + "/" + checkpoint_name(state_.epoch, state_.step);
+  write_safetensors(path, tensors_, {{"format", "pt"}, {"lab", to_json(state_)}});
+  if (state_.best && state_.best->step == state_.step) {
+    const std::string best = folder + "/best.safetensors";
+    std::error_code problem;
+    unlink(best.c_str());
+    std::filesystem::copy_file(path, best, problem);
+    if (problem)
+      throw IoError("cannot write ", best, ": ", problem.message(),
+                    "; check the folder's rights and free space");
+  }
+  return read_checkpoint(path);
+}
+
+}  // namespace lab
