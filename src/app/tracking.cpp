@@ -159,6 +159,7 @@ std::shared_ptr<Spool> Tracking::open(const RunFolder& folder, const RunNames& n
     spool->console(level, line);
   });
   spool_->status("in_progress", "", "");
+  if (config_.task.auto_resource_monitoring) monitor_ = std::make_unique<MachineMonitor>(*spool_, folder_);
   if (access_.settings) {
     const bool is_pending = description_ && !claim_.task;
     sender_ = std::make_unique<ClearmlSender>(folder_, *access_.settings, log_, api_options());
@@ -191,6 +192,7 @@ void Tracking::saved(const RunState& state) {
 void Tracking::end(const std::string& status, const std::string& reason, const std::string& message,
                    milliseconds most) {
   if (!spool_ || ended_.exchange(true)) return;
+  monitor_.reset();
   log_.end_sink();
   spool_->status(status, reason, message);
   if (!thread_) return write_session();

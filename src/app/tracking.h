@@ -14,6 +14,7 @@
 #include "lab/track/clearml_sender.h"
 #include "lab/track/clearml_settings.h"
 #include "lab/track/clearml_thread.h"
+#include "lab/track/machine_use.h"
 #include "lab/track/spool.h"
 #include "lab/train/checkpoint.h"
 
@@ -76,6 +77,7 @@ class Tracking {
   TaskClaim claim_;
   std::string folder_, name_;
   std::shared_ptr<Spool> spool_;
+  std::unique_ptr<MachineMonitor> monitor_;
   std::unique_ptr<ClearmlSender> sender_;
   std::unique_ptr<ClearmlThread> thread_;
   std::atomic<bool> aborted_ = false, ended_ = false;

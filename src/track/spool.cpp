@@ -41,10 +41,15 @@ Earlier earlier_in(const std::string& path) {
     const Json record = Json::parse(line, nullptr, false);
     if (!record.is_object()) break;
     found.bytes += std::ssize(line) + 1;
-    found.has_task = found.has_task || record.value("type", "") == "task";
-    if (!record.value("metric", "").starts_with(monitored))
-      found.iteration = std::max(found.iteration, record.value("iter", int64_t{0}));
-    found.time = std::max(found.time, record.value("timestamp", int64_t{0}));
+    const auto words = [&](const char* key) {
+      return record.contains(key) && record[key].is_string() ? record[key].get<std::string>() : "";
+    };
+    const auto number = [&](const char* key) {
+      return record.contains(key) && record[key].is_number_integer() ? record[key].get<int64_t>() : 0;
+    };
+    found.has_task = found.has_task || words("type") == "task";
+    if (!words("metric").starts_with(monitored)) found.iteration = std::max(found.iteration, number("iter"));
+    found.time = std::max(found.time, number("timestamp"));
   }
   return found;
 }
