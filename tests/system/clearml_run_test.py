@@ -11,8 +11,8 @@ import tomllib
 import urllib.parse
 
 import clearml_sdk
-from clearml_runs import (LONG, Place, beside_a_server, check_complete, console_of, copy_digits, difference, json_of,
-                          log_of, points_of, rows_of, sent_points, task_of, wait_for_checkpoint, wait_until)
+from clearml_runs import (LONG, Place, beside_a_server, check_complete, console_of, copy_digits, json_of, log_of,
+                          points_of, rows_of, sent_points, task_of, wait_for_checkpoint, wait_until)
 from safetensors.numpy import load_file
 
 PROJECT = "Deep/er (#1)"
@@ -122,12 +122,10 @@ def versions_count_up(place, server, _client):
 def a_failed_run(place, server, _client):
     copy_digits(place.folder / "bad.h5", bad_sample=300)  # which comes to rank 0
     done = place.train(values={"config.data": place.folder / "bad.h5"}, code=65)
-    task = check_complete(server, place.run(), "failed", console=False)
+    task = check_complete(server, place.run(), "failed")
     error = json_of(place.run())["error"]
     assert "label 200" in error and error in done.said, (error, done.said)
     assert error in task["status_message"], task
-    shown, said = console_of(server, task["id"]), log_of(place.run())
-    assert shown[:-1] == said[:-1] and shown[-1] == error and said[-1].startswith(error), difference(shown, said)
     print("a run that fails is failed, with its error", flush=True)
 
 
