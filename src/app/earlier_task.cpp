@@ -49,10 +49,9 @@ FetchedModel fetched(const Session& session, const RunConfig& config, const Clea
 
 }  // namespace
 
-std::string weights_file(const Session& session, const RunConfig& config, const ClearmlAccess& access,
-                         const std::string& words) {
+std::string weights_file(const Session& session, const RunConfig& config, const std::string& words) {
   const auto model = model_in(words);
-  return model ? fetched(session, config, access, *model).path : words;
+  return model ? fetched(session, config, clearml_access(session.line.offline), *model).path : words;
 }
 
 std::optional<EarlierRun> earlier_run(const Session& session, const RunConfig& config,

@@ -43,7 +43,7 @@ void infer(Session& session, const std::vector<Experiment>& experiments) {
   agree(session.comm, [&] {
     plan.model.module().to(scalar_type(config.trainer.dtype()));
     if (session.comm.rank() == 0) {
-      plan.weights = weights_file(session, config, clearml_access(session.line.offline), plan.weights);
+      plan.weights = weights_file(session, config, plan.weights);
       load_weights(WeightsFile(plan.weights), plan.model.module());
     }
   });

@@ -54,7 +54,7 @@ void refuse_changed_config(const RunConfig& config, const TrainPlan& plan, const
 
 RunRecords::RunRecords(const Session& session, const RunConfig& config, const TrainPlan& plan,
                        const ClearmlAccess& clearml, int64_t samples)
-    : log_(session.log) {
+    : log_(session.log), watchdog_(session.watchdog) {
   saves_ = config.trainer.enable_checkpointing;
   if (session.comm.rank() != 0) return;
   tracking_ = std::make_unique<Tracking>(session, config, clearml);
@@ -74,6 +74,8 @@ RunRecords::RunRecords(const Session& session, const RunConfig& config, const Tr
   }
   open_records(session, config, plan);
 }
+
+RunRecords::~RunRecords() { watchdog_.before_end({}); }
 
 void RunRecords::create(const Session& session, const RunConfig& config, const RunNames& names,
                         const std::optional<EarlierRun>& earlier) {
@@ -160,6 +162,7 @@ void RunRecords::open_records(const Session& session, const RunConfig& config, c
   tracker_.add(csv_tracker(folder_->file("metrics.csv"), log_, kept(0)));
   tracker_.add(tensorboard_tracker(folder_->path(), log_, kept(1)));
   tracker_.add(tracking_->open(*folder_, RunNames{config.experiment_name, config.stem}, record_.name));
+  watchdog_.before_end([this](const std::string& why) { lost(why); });
   recorders_.push_back(make_recorder(log_, config.trainer, *folder_, record_, tracker_, *checkpoints_));
 }
 
@@ -222,6 +225,20 @@ void RunRecords::close(const std::string& status, ExitCode code, const std::stri
   record_.ended = utc_text(std::chrono::system_clock::now());
   tracker_.flush();
   folder_->write_run_json(record_);
+}
+
+// A rank has died or hangs: the job is ended within a second, and this is the rank that can say so. By a
+// thread of the watchdog, beside whatever else goes on: so from the file, not from record_.
+void RunRecords::lost(const std::string& why) const {
+  try {
+    RunRecord record = folder_->read_run_json();
+    record.status = "failed";
+    record.error = why;
+    record.ended = utc_text(std::chrono::system_clock::now());
+    folder_->write_run_json(record);
+  } catch (const Error&) {  // --resume and lab_sync will see that nobody writes it any more
+  }
+  tracking_->end("failed", "a rank was lost", why, std::chrono::milliseconds(800));
 }
 
 // A run that began as pending may have its task by now.

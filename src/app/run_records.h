@@ -28,6 +28,10 @@ class RunRecords {
   RunRecords(const Session& session, const RunConfig& config, const TrainPlan& plan,
              const ClearmlAccess& clearml, int64_t samples);
 
+  ~RunRecords();
+  RunRecords(const RunRecords&) = delete;
+  RunRecords& operator=(const RunRecords&) = delete;
+
   CheckpointSink& checkpoints() { return *checkpoints_; }
   const std::vector<std::shared_ptr<Callback>>& recorders() const { return recorders_; }
   const SavedRun* resume() const { return saved_ ? &*saved_ : nullptr; }
@@ -51,8 +55,10 @@ class RunRecords {
   void close(const std::string& status, ExitCode code, const std::string& error);
 
   void learn_task();
+  void lost(const std::string& why) const;
 
   Log log_;
+  Watchdog& watchdog_;
   std::optional<RunFolder> folder_;
   std::optional<RunLock> lock_;
   RunRecord record_;

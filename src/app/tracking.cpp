@@ -119,10 +119,7 @@ Tracking::Tracking(const Session& session, const RunConfig& config, const Clearm
         "; point lab at a server (~/clearml.conf), or take it out to record the run in its folder");
 }
 
-Tracking::~Tracking() {
-  session_.watchdog.before_end({});
-  log_.end_sink();
-}
+Tracking::~Tracking() { log_.end_sink(); }
 
 Tracking::Name Tracking::name_new_run(const RunNames& names) {
   description_ = describe(names);
@@ -166,9 +163,6 @@ std::shared_ptr<Spool> Tracking::open(const RunFolder& folder, const RunNames& n
     if (claim_.task || claim_.adopted) sender_->claim(claim_);
     thread_ = std::make_unique<ClearmlThread>(*sender_, log_, is_pending, [this] { stop_for_abort(); });
   }
-  // The job is ended within a second of it, and rank 0 is the one that can say so.
-  session_.watchdog.before_end(
-      [this](const std::string& why) { end("failed", "a rank was lost", why, milliseconds(800)); });
   return spool_;
 }
 

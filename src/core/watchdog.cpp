@@ -86,9 +86,10 @@ struct Watchdog::Watch {
   std::atomic<bool> stop = false;
 
   std::mutex mutex;
-  HangLimits limits;                                 // under the mutex
-  std::string report;                                // under the mutex
-  std::function<void(const std::string&)> last_act;  // under the mutex
+  HangLimits limits;     // under the mutex
+  std::string report;    // under the mutex
+  std::mutex act_mutex;  // held while it acts
+  std::function<void(const std::string&)> last_act;
 
   // The rest belongs to the thread.
   // Since when each slot has stood still, by a clock that only runs while this thread does.
@@ -244,11 +245,10 @@ std::string Watchdog::Watch::written_report(const std::vector<Place>& places, co
 // The launcher usually ends us before we do, with the exit code of the rank that failed first.
 void Watchdog::Watch::end(int code, const std::string& why) {
   const auto until = Clock::now() + options.grace;
-  const auto act = [this] {
-    const std::lock_guard lock(mutex);
-    return last_act;
-  }();
-  if (act) within(options.grace, [act, why] { act(why); });
+  within(options.grace, [this, why] {
+    const std::lock_guard lock(act_mutex);
+    if (last_act) last_act(why);
+  });
   std::this_thread::sleep_until(until);
   _exit(code);
 }
@@ -285,7 +285,7 @@ void Watchdog::limit(const HangLimits& limits) {
 }
 
 void Watchdog::before_end(std::function<void(const std::string&)> act) {
-  const std::lock_guard lock(watch_->mutex);
+  const std::lock_guard lock(watch_->act_mutex);
   watch_->last_act = std::move(act);
 }
 

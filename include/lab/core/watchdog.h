@@ -44,7 +44,8 @@ class Watchdog {
   // From any thread. The report is the file for all places; "" (as at first): they go to the log.
   void limit(const HangLimits& limits);
   void report_to(const std::string& path);
-  // What else this rank does when the job is about to be ended, told why; it has `grace` for it.
+  // What else this rank does when the job is about to be ended, told why; it has `grace` for it. Replacing it
+  // waits for one that is under way.
   void before_end(std::function<void(const std::string& why)> act);
 
  private:
