@@ -96,7 +96,9 @@ void RunRecords::begin_with(const std::optional<EarlierRun>& earlier) {
   saved_ = earlier->begin_in(folder_->checkpoints());
   record_.best = saved_->state.best;
   begins_ = true;
-  if (!saves_) std::filesystem::remove(saved_->file.path());  // it is in memory
+  if (saves_) return;
+  std::filesystem::remove(saved_->file.path());  // it is in memory
+  std::filesystem::remove(folder_->checkpoints() + "/best.safetensors");
 }
 
 // Everything that may be refused comes before anything is written.
@@ -113,6 +115,8 @@ void RunRecords::go_on(const Session& session, const RunConfig& config, const Tr
     saved_ = newest_checkpoint(folder.checkpoints(), log_);
   else
     saved_ = read_checkpoint(target.checkpoint);
+  begins_ =
+      saved_ && saved_->state.records.empty();  // what an earlier run gave it, and nothing of its own yet
   const int64_t step = saved_ ? saved_->state.step : 0;
   record_.starts += 1;
   record_.starts_from_step = record_.started_from_step == step ? record_.starts_from_step + 1 : 1;
@@ -210,7 +214,11 @@ ExitCode RunRecords::ended(const FitResult& result) {
 void RunRecords::failed(const Failure& failure) noexcept {
   try {
     if (!folder_) return;
-    close("failed", failure.code, failure.message);
+    try {
+      close("failed", failure.code, failure.message);
+    } catch (const IoError& e) {
+      log_.error(e.what());
+    }
     tracking_->end("failed", "the run failed", failure.message);
     learn_task();
   } catch (const std::exception& e) {

@@ -66,7 +66,16 @@ Request parse(int argc, char** argv) {
 
 // A process that was killed could not say how its run ended.
 void settle(const RunFolder& folder, RunRecord& record, const Log& log) {
-  if (record.status != "running") return;
+  if (record.status != "running") {  // it may have been killed between two words
+    const bool good = record.status == "completed";
+    if (last_status(folder.path()) == "in_progress")
+      Spool(folder.path(), log)
+          .status(good                        ? "completed"
+                  : record.status == "failed" ? "failed"
+                                              : "stopped",
+                  record.status, record.error);
+    return;
+  }
   record.status = "failed";
   record.error = "the run ended without a word: its processes were killed";
   record.ended = utc_text(std::chrono::system_clock::now());

@@ -10,6 +10,7 @@
 
 #include "app/task_description.h"
 #include "lab/core/error.h"
+#include "lab/core/signals.h"
 #include "lab/track/offline_session.h"
 
 namespace lab {
@@ -100,8 +101,9 @@ std::vector<std::string> edited_values(const ClearmlAccess& access) {
     if (!item.is_object() || !item.contains("value") || !item["value"].is_string()) continue;
     std::string key = name;
     std::ranges::replace(key, '/', '.');
-    if (const auto toml = toml_of_parameter(item["value"], item.value("type", "")))
-      values.push_back(text(key, "=", *toml));
+    const bool typed = item.contains("type") && item["type"].is_string();
+    const std::string type = typed ? item["type"].get<std::string>() : "";
+    if (const auto toml = toml_of_parameter(item["value"], type)) values.push_back(text(key, "=", *toml));
   }
   return values;
 }
@@ -170,7 +172,7 @@ std::shared_ptr<Spool> Tracking::open(const RunFolder& folder, const RunNames& n
 void Tracking::stop_for_abort() {
   aborted_ = true;
   log_.warn("the task was aborted on the ClearML server: the run saves and stops");
-  kill(getpid(), SIGUSR1);
+  if (stop_signal() == 0) kill(getpid(), SIGUSR1);  // a second one would end it unsaved
 }
 
 void Tracking::saved(const RunState& state) {

@@ -134,6 +134,9 @@ void Log::also_to(const std::string& path, Sink sink) const {
   for (const auto& [level, line] : early) keep(level, line);
 }
 
+Log::Aside::Aside() : before_(std::exchange(in_sink, true)) {}
+Log::Aside::~Aside() { in_sink = before_; }
+
 void Log::end_sink() const {
   const std::lock_guard order(state_->order);
   state_->sink = nullptr;

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include <array>
+#include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <climits>
@@ -189,7 +190,8 @@ std::string read_file(const std::string& path, const std::string& what, uint64_t
 }
 
 void write_file_atomically(const std::string& path, const std::string& bytes) {
-  const std::string temporary = text(path, ".tmp-", getpid());
+  static std::atomic<int> count = 0;  // two threads may write one file
+  const std::string temporary = text(path, ".tmp-", getpid(), "-", ++count);
   try {
     const File file(open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666));
     if (file.fd < 0)

@@ -7,6 +7,7 @@
 #include <cctype>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -213,13 +214,16 @@ bool is_kept(const CachePlace& place, const OnServer& model) {
   if (!kept || kept->model_id != model.model_id || kept->uri != model.uri) return false;
   std::error_code absent;
   const std::string from = local_path(model.uri);
-  return kept->last_update == model.last_update && (from.empty() || !fs::exists(from, absent));
+  const bool same_file = (model.bytes.empty() || model.bytes == std::to_string(kept->bytes)) &&
+                         (model.checksum.empty() || model.checksum == kept->checksum);
+  return same_file && !model.last_update.empty() && kept->last_update == model.last_update &&
+         (from.empty() || !fs::exists(from, absent));
 }
 
 FetchedModel fetch_known(const ClearmlSettings& settings, const ModelOfTask& wanted,
                          const FetchOptions& options, const Log& log) {
   ClearmlApi api(settings, options.api);
-  constexpr int tries = 2;  // a task that still trains may put a newer file there meanwhile
+  constexpr int tries = 3;  // a task that still trains may put a newer file there meanwhile
   for (int i = 0; i < tries; ++i) {
     const OnServer model = look_up(api, wanted, options.answer);
     if (!is_download(model.uri) && local_path(model.uri).empty())
@@ -234,8 +238,10 @@ FetchedModel fetch_known(const ClearmlSettings& settings, const ModelOfTask& wan
       log.info(named(wanted), " is as it was: using ", place.path());
       return found;
     }
-    log.info("fetching ", named(wanted), " (", quoted(model.task_name.substr(0, 200)), ") from ", model.uri);
+    log.info("fetching ", named(wanted), " (", quoted(model.task_name.substr(0, 200)), ") from ",
+             model.uri.substr(0, model.uri.find('?')));  // a signature may stand behind it
     if (fetch(settings, options, wanted, model, place)) return found;
+    std::this_thread::sleep_for(std::chrono::seconds(1));
   }
   throw DataError("the file of ", named(wanted),
                   " has another size or checksum than when it was uploaded; upload it again, or take another "

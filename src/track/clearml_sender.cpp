@@ -1,6 +1,7 @@
 #include "lab/track/clearml_sender.h"
 
 #include <algorithm>
+#include <atomic>
 #include <filesystem>
 #include <fstream>
 #include <mutex>
@@ -12,88 +13,33 @@
 #include "lab/track/spool.h"
 #include "track/model_upload.h"
 #include "track/sender_state.h"
+#include "track/spool_round.h"
 
 namespace lab {
 namespace {
+
+using detail::description_of;
+using detail::joined;
+using detail::read_round;
+using detail::Round;
+using detail::text_in;
 
 using Json = nlohmann::json;
 using Clock = std::chrono::steady_clock;
 using Milliseconds = std::chrono::milliseconds;
 
-constexpr size_t most_at_once = size_t{4} << 20;         // bytes of the spool in one round
-constexpr size_t longest_message = size_t{1} << 20;      // of one event of the console
+constexpr int too_large = 413;                           // what servers in between answer
 constexpr Milliseconds until_seen = Milliseconds(2000);  // a server shows new events a little later
 
-// Whole lines of the spool, parsed, from one offset to the next.
-struct Round {
-  std::vector<Json> records;
-  int64_t end = 0;
-};
-
-// A status stands alone, since all that comes before it must have been sent.
-Round read_round(const std::string& path, int64_t offset) {
-  Round round{{}, offset};
-  std::ifstream in(path, std::ios::binary);
-  in.seekg(offset);
-  for (std::string line; std::getline(in, line) && !in.eof();) {
-    Json record = Json::parse(line, nullptr, false);
-    const bool is_status = record.is_object() && record.value("type", "") == "status";
-    if (is_status && !round.records.empty()) break;
-    round.end += std::ssize(line) + 1;
-    if (record.is_object()) round.records.push_back(std::move(record));
-    if (is_status || round.end - offset > static_cast<int64_t>(most_at_once)) break;
-  }
-  return round;
-}
-
-TaskDescription description_of(const Json& record) {
-  TaskDescription task;
-  task.stem = record.at("stem");
-  task.token = record.at("token");
-  task.project = record.at("project");
-  task.type = record.at("task_type");
-  task.parent = record.at("parent");
-  task.tags = record.at("tags").get<std::vector<std::string>>();
-  task.output_uri = record.at("output_uri");
-  for (const Json& item : record.at("parameters"))
-    task.parameters.push_back({item.at("name"), item.at("value"), item.at("type")});
-  task.configuration = record.at("configuration");
-  const Json& script = record.at("script");
-  task.script = {script.at("binary"),     script.at("entry_point"), script.at("working_dir"),
-                 script.at("repository"), script.at("branch"),      script.at("commit"),
-                 script.at("diff")};
-  return task;
-}
-
 std::string dumped(const Json& record) { return record.dump(-1, ' ', false, Json::error_handler_t::replace); }
-
-// Lines of the console within a second of the first, with one level, are one event, whose time is that of the
-// last: so the newest event says up to where the server has them.
-std::vector<Json> joined(const std::vector<Json>& lines) {
-  std::vector<Json> events;
-  int64_t first = 0;
-  for (const Json& line : lines) {
-    const auto time = line.at("timestamp").get<int64_t>();
-    const auto& message = line.at("msg").get_ref<const std::string&>();
-    const bool fits =
-        !events.empty() && events.back().at("level") == line.at("level") && time - first < 1000 &&
-        events.back().at("msg").get_ref<const std::string&>().size() + message.size() < longest_message;
-    if (!fits) {
-      events.push_back(line);
-      first = time;
-      continue;
-    }
-    events.back()["msg"] = text(events.back().at("msg").get_ref<const std::string&>(), '\n', message);
-    events.back()["timestamp"] = time;
-  }
-  return events;
-}
 
 // There is something else to be done first: no trouble to be told about.
 ApiError waiting() { return {.temporary = true}; }
 
 // The server understood and says no: to send the same again changes nothing.
-bool is_refusal(const ApiError& error) { return !error.temporary && error.result_code == 400; }
+bool is_refusal(const ApiError& error) {
+  return !error.temporary && (error.result_code == 400 || error.http_code == too_large);
+}
 
 }  // namespace
 
@@ -107,6 +53,7 @@ struct ClearmlSender::Impl {
         state(detail::read_sender_state(run_folder)) {
     renew();
     unsure_since = Clock::now() - until_seen;  // of an earlier process
+    if (!is_line_end(state.offset)) state.offset = 0;
   }
 
   void renew() {
@@ -116,6 +63,15 @@ struct ClearmlSender::Impl {
     const std::lock_guard lock(mutex);
     api = std::make_shared<ClearmlApi>(settings, options);
     if (!upload_api) upload_api = std::make_shared<ClearmlApi>(settings, uploads);
+  }
+
+  // After a crash of the node the spool may be shorter than it was. Then all of it is sent again: points
+  // replace themselves, the console is compared.
+  bool is_line_end(int64_t offset) const {
+    if (offset == 0) return true;
+    std::ifstream in(spool, std::ios::binary);
+    in.seekg(offset - 1);
+    return in.get() == '\n';
   }
 
   std::shared_ptr<ClearmlApi> current(std::shared_ptr<ClearmlApi> Impl::*which) {
@@ -137,6 +93,14 @@ struct ClearmlSender::Impl {
   detail::SenderState seen() const {
     const std::lock_guard lock(mutex);
     return state;
+  }
+
+  // The run folder may lie elsewhere by now.
+  detail::WaitingModel found(detail::WaitingModel model) const {
+    std::error_code ignored;
+    const std::string name = std::filesystem::path(model.file).filename().string();
+    if (!std::filesystem::exists(model.file, ignored)) model.file = folder + "/checkpoints/" + name;
+    return model;
   }
 
   std::optional<ModelStore> known_store() const {
@@ -180,7 +144,7 @@ struct ClearmlSender::Impl {
     return std::nullopt;
   }
   void lose(int64_t records, const std::string& why) {
-    if (!std::exchange(said_refused, true))
+    if (!said_refused.exchange(true))
       log.warn("ClearML does not take ", records, " of the run's records: ", why);
     change([&](detail::SenderState& s) { s.lost += records; });
   }
@@ -197,6 +161,11 @@ struct ClearmlSender::Impl {
     const BatchAnswer answer =
         current(&Impl::api)->add_batch(lines, {.deadline = left, .repeatable = repeatable});
     if (answer.refused > 0) lose(answer.refused, answer.complaint);
+    if (answer.error && answer.error->http_code == too_large && records.size() > 1) {
+      const auto middle = records.begin() + std::ssize(records) / 2;
+      auto error = add({records.begin(), middle}, repeatable, end);
+      return error ? error : add({middle, records.end()}, repeatable, end);
+    }
     return refused(answer.error, records.size());
   }
 
@@ -261,7 +230,9 @@ struct ClearmlSender::Impl {
     for (const Json& record : round.records) {
       const std::string type = record.value("type", "");
       if (type == "status") {
-        if (record.value("status", "") != "in_progress" && !seen().waiting.empty()) return waiting();
+        const bool is_last = read_round(spool, round.end).end == round.end;
+        if (text_in(record, "status") != "in_progress" && is_last && !seen().waiting.empty())
+          return waiting();
         if (auto error = send_status(record, end)) return error;
       } else if (type == "model") {
         models[record.at("slot")] = {record.at("file"), record.at("design"), record.at("iter")};
@@ -290,7 +261,8 @@ struct ClearmlSender::Impl {
   std::optional<ModelStore> store;  // none until the task's description is read
   std::optional<TaskDescription> description;
   Clock::time_point unsure_since;
-  bool said_disk = false, said_refused = false;
+  bool said_disk = false;
+  std::atomic<bool> said_refused = false;
 };
 
 ClearmlSender::ClearmlSender(const std::string& run_folder, ClearmlSettings settings, Log log, ApiOptions api)
@@ -332,8 +304,8 @@ std::optional<ApiError> ClearmlSender::upload(Milliseconds deadline, bool reopen
     const auto [slot, model] = *state.waiting.begin();
     const auto left = std::chrono::duration_cast<Milliseconds>(end - Clock::now());
     const auto error = detail::publish_model(*impl_->current(&Impl::upload_api), *store, impl_->settings,
-                                             *state.task, slot, model, left, reopen);
-    const bool lost = error && (is_refusal(*error) || error->failure == HttpFailure::file);
+                                             *state.task, slot, impl_->found(model), left, reopen);
+    const bool lost = error && (is_refusal(*error) || error->failure == HttpFailure::bad_url);
     if (error && error->result_subcode == detail::not_in_this_status && !reopen) return waiting();
     if (error && !lost) return error;
     if (lost) impl_->lose(1, error->message);
@@ -371,9 +343,8 @@ bool ClearmlSender::aborted(Milliseconds deadline) {
   if (!data.is_object() || !data.contains("tasks") || !data["tasks"].is_array() || data["tasks"].empty())
     return false;
   const Json& row = data["tasks"][0];
-  const std::string status = row.value("status", "in_progress");
-  const std::string message = row.value("status_message", "");
-  if (status == "in_progress") return message.find("stopping") != std::string::npos;
+  const std::string status = text_in(row, "status"), message = text_in(row, "status_message");
+  if (status.empty() || status == "in_progress") return message.find("stopping") != std::string::npos;
   return status != "created" && status != "queued" && message.find("worker") == std::string::npos;
 }
 
@@ -381,6 +352,12 @@ void ClearmlSender::ping(Milliseconds deadline) {
   const auto state = impl_->seen();
   if (state.task && state.status == "in_progress")
     impl_->call("tasks.ping", {{"task", state.task->id}}, Clock::now() + deadline);
+}
+
+void ClearmlSender::revive(Milliseconds deadline) {
+  const auto state = impl_->seen();
+  if (state.task && state.status == "in_progress")
+    impl_->call("tasks.started", {{"task", state.task->id}, {"force", true}}, Clock::now() + deadline);
 }
 
 void ClearmlSender::cancel() {

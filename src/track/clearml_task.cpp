@@ -209,7 +209,9 @@ RegisteredTask adopt_task(ClearmlApi& api, const std::string& id, const TaskDesc
   if (!found.ok()) return {.task = {}, .error = found.error};
   const Json data = Json::parse(found.data, nullptr, false);
   const Json row = data.is_object() ? data.value("task", Json::object()) : Json::object();
-  const ApiAnswer edited = api.call("tasks.edit", described(id, task).dump(), {.deadline = left()});
+  const ApiAnswer edited =
+      api.call("tasks.edit", described(id, task).dump(-1, ' ', false, Json::error_handler_t::replace),
+               {.deadline = left()});
   if (!edited.ok()) return {.task = {}, .error = edited.error};
   return {.task = TaskIdentity{id, text_of(row, "name"), text_of(row, "project"), task.project}, .error = {}};
 }

@@ -79,6 +79,7 @@ void ClearmlThread::look_after_task(Clock::time_point& pinged) {
     const std::lock_guard lock(mutex_);
     if (ending_) return;
   }
+  if (now - pinged >= pace_.silence) sender_.revive(pace_.round);
   if (now - pinged >= pace_.ping) {
     sender_.ping(pace_.round);
     pinged = now;

@@ -183,6 +183,10 @@ struct HttpClient::Transfer {
     long status = 0;
     curl_easy_getinfo(transfer.curl, CURLINFO_RESPONSE_CODE, &status);
     if (!transfer.file || status < 200 || status > 299) {
+      if (transfer.file && transfer.got > HttpLimits().answer_bytes) {  // words of an error, not the file
+        transfer.answer.failure = HttpFailure::too_large;
+        return 0;
+      }
       transfer.answer.body.append(bytes, size);
     } else if (!transfer.file->append({bytes, size})) {
       transfer.answer.failure = HttpFailure::file;

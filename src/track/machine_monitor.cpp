@@ -58,7 +58,11 @@ void MachineMonitor::watch(const std::string& disk_folder) {
       std::unique_lock lock(mutex_);
       ending = woken_.wait_for(lock, options_.sample, [this] { return ending_; });
     }
-    means.add(use.sample());
+    try {
+      means.add(use.sample());
+    } catch (const std::exception&) {  // a device that fails when it is read
+      continue;
+    }
     const auto now = Clock::now();
     if (!ending && now - reported < options_.report) continue;
     reported = now;

@@ -113,7 +113,7 @@ class Publisher {
                                              {"tags", Json::array()},
                                              {"comment", ""},
                                              {"ready", false}});
-    return made.is_object() ? made.value("id", "") : "";
+    return made.at("id").get<std::string>();
   }
 
   ClearmlApi& api_;
@@ -162,6 +162,9 @@ std::optional<ApiError> publish_model(ClearmlApi& api, const ModelStore& store,
                                       const std::string& slot, const WaitingModel& model,
                                       std::chrono::milliseconds deadline, bool reopen) {
   const auto end = Clock::now() + deadline;
+  std::error_code ignored;
+  if (!fs::exists(model.file, ignored))
+    return ApiError{.failure = HttpFailure::bad_url, .message = model.file + " is not there any more"};
   try {
     const Held held(model.file);
     const ModelPlace place = model_place(store, settings, task, slot, model.file);
@@ -174,8 +177,8 @@ std::optional<ApiError> publish_model(ClearmlApi& api, const ModelStore& store,
     return std::nullopt;
   } catch (const ApiError& error) {
     return error;
-  } catch (const std::exception& e) {
-    return ApiError{.failure = HttpFailure::file, .message = e.what()};
+  } catch (const std::exception& e) {  // a folder that is full or away, an answer that makes no sense
+    return ApiError{.failure = HttpFailure::file, .message = e.what(), .temporary = true};
   }
 }
 

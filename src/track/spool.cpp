@@ -33,6 +33,7 @@ struct Earlier {
   int64_t bytes = 0;
   bool has_task = false;
   int64_t iteration = 0, time = 0;
+  std::string status;
 };
 Earlier earlier_in(const std::string& path) {
   Earlier found;
@@ -47,6 +48,7 @@ Earlier earlier_in(const std::string& path) {
     const auto number = [&](const char* key) {
       return record.contains(key) && record[key].is_number_integer() ? record[key].get<int64_t>() : 0;
     };
+    if (words("type") == "status") found.status = words("status");
     found.has_task = found.has_task || words("type") == "task";
     if (!words("metric").starts_with(monitored)) found.iteration = std::max(found.iteration, number("iter"));
     found.time = std::max(found.time, number("timestamp"));
@@ -55,6 +57,10 @@ Earlier earlier_in(const std::string& path) {
 }
 
 }  // namespace
+
+std::string last_status(const std::string& run_folder) {
+  return earlier_in(run_folder + "/" + spool_file).status;
+}
 
 std::pair<std::string, std::string> title_and_series(const std::string& tag) {
   const size_t last = tag.rfind('/');
@@ -73,6 +79,7 @@ struct Spool::File {
 
   // The console's order is that of its times: each is later than the one before.
   void append(Json record, int64_t time) {
+    const Log::Aside aside;  // a line of the log would wait for the mutex
     const std::lock_guard lock(mutex);
     write(std::move(record), time);
   }
@@ -126,6 +133,7 @@ void Spool::task(const TaskDescription& task) {
 
 void Spool::scalars(const std::vector<Scalar>& points, double wall_time) {
   File& file = *file_;
+  const Log::Aside aside;
   const std::lock_guard lock(file.mutex);
   for (const auto& [tag, step, epoch, value] : points) {
     if (!std::isfinite(value)) {
@@ -153,6 +161,7 @@ void Spool::sync() { file_->lines.sync(); }
 
 void Spool::console(const std::string& level, const std::string& line) {
   File& file = *file_;
+  const Log::Aside aside;
   const std::lock_guard lock(file.mutex);
   file.last_time = std::max(file.last_time + 1, now());
   file.write({{"type", "log"}, {"level", level}, {"worker", host_name()}, {"msg", line}}, file.last_time);

@@ -187,9 +187,10 @@ void replay_events(const std::string& path, const SpoolDigest& digest, const std
     if (text_in(record, "type") == "log") joiner.add(console_line_in(record));
     if (!is_point(record)) return;
     const auto [key, iteration] = point_in(record);
-    const SpooledSeries& series = digest.series.at(key);
-    const auto last = series.last_line.find(iteration);
-    if (last != series.last_line.end() && last->second != line) return;
+    const auto series = digest.series.find(key);
+    if (series == digest.series.end()) return;  // it came meanwhile
+    const auto last = series->second.last_line.find(iteration);
+    if (last != series->second.last_line.end() && last->second != line) return;
     Json event = record;
     event["task"] = task_id;
     points(event.dump(-1, ' ', true));

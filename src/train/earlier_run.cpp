@@ -68,10 +68,12 @@ void EarlierRun::take_lab(const SafetensorsFile& file, const TrainPlan& plan, in
     throw DataError(quoted(file.path()), ": ", e.what());
   }
   tensors_ = file_.tensors();
-  if (state_.best && state_.best->monitor != plan.monitor) state_.best.reset();
+  // The best of a folder is a file in it.
+  if (state_.best && (state_.best->monitor != plan.monitor || state_.best->step != state_.step))
+    state_.best.reset();
   if (!file.find("lab.train_sums")) {
     end_of_epochs(state_, state_.step == 0 ? 0 : state_.epoch + 1, steps_per_epoch, log);
-  } else if (state_.step > 0 && (state_.step - 1) / steps_per_epoch != state_.epoch) {
+  } else if (state_.epoch_steps != steps_per_epoch) {
     throw DataError(quoted(file.path()), " was saved within epoch ", state_.epoch + 1, ", at step ",
                     state_.step, "; epochs of this run have ", steps_per_epoch,
                     " steps, so there is no such place in it: take a checkpoint of the end of an epoch",

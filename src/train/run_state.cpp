@@ -44,6 +44,7 @@ RunState parsed(const Json& json) {
                       best.at("epoch").get<int64_t>(), best.at("step").get<int64_t>()};
   state.stopped_by = json.at("stopped_by").get<std::string>();
   state.records = json.at("records").get<std::vector<int64_t>>();
+  state.epoch_steps = json.value("epoch_steps", int64_t{0});
   return state;
 }
 
@@ -53,17 +54,18 @@ std::string to_json(const RunState& state) {
   Json values = Json::object(), callbacks = Json::array();
   for (const auto& [tag, value] : state.values) values[tag] = number(value);
   for (const auto& [name, text] : state.callbacks) callbacks.push_back({{"name", name}, {"state", text}});
-  const Json json = {{"format", format},
-                     {"epoch", state.epoch},
-                     {"step", state.step},
-                     {"epoch_finished", state.epoch_finished},
-                     {"values", values},
-                     {"optimizer", {{"name", state.optimizer}, {"steps", state.optimizer_steps}}},
-                     {"callbacks", callbacks},
-                     {"stopped_by", state.stopped_by},
-                     {"best", best_json(state.best)},
-                     {"records", state.records},
-                     {"shards", nullptr}};
+  Json json = {{"format", format},
+               {"epoch", state.epoch},
+               {"step", state.step},
+               {"epoch_finished", state.epoch_finished},
+               {"values", values},
+               {"optimizer", {{"name", state.optimizer}, {"steps", state.optimizer_steps}}},
+               {"callbacks", callbacks},
+               {"stopped_by", state.stopped_by},
+               {"best", best_json(state.best)},
+               {"records", state.records},
+               {"shards", nullptr}};
+  if (state.epoch_steps > 0) json["epoch_steps"] = state.epoch_steps;
   return json.dump();
 }
 

@@ -18,6 +18,7 @@ Snapshot Trainer::State::snapshot() {
   const at::Tensor sets = buffers.gathered(comm);
   buffers.combine_into_module(sets);
   snapshot.state = {epoch(), steps, epoch_finished, done.values, optimizer->name(), optimizer->steps()};
+  if (within_epoch()) snapshot.state.epoch_steps = epoch_steps;
   snapshot.model = model_tensors(plan.model.module());
   for (const auto& [name, flat] : optimizer->flat_state())
     for (const auto& slot : parameters.slots())

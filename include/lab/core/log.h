@@ -43,6 +43,18 @@ class Log {
   // IoError.
   void also_to(const std::string& path, Sink sink = {}) const;
   void end_sink() const;
+  // While it lives, what this thread says does not go to the sink: for who is called by one, and holds what
+  // it would wait for.
+  class Aside {
+   public:
+    Aside();
+    ~Aside();
+    Aside(const Aside&) = delete;
+    Aside& operator=(const Aside&) = delete;
+
+   private:
+    bool before_;
+  };
 
   // A status line that stays at the bottom of a terminal (a progress bar); "" takes it away. Ignored where
   // stderr is not a terminal. Never reaches the file.

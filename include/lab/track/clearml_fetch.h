@@ -27,8 +27,8 @@ std::optional<ModelOfTask> model_in(const std::string& words);
 struct FetchOptions {
   std::string root;
   ApiOptions api = {};
-  std::chrono::milliseconds answer{15'000};   // until the server has said what the model is
-  std::chrono::milliseconds file{3'600'000};  // until the file is here
+  std::chrono::milliseconds answer{15'000};  // until the server has said what the model is
+  std::chrono::milliseconds file{540'000};   // until the file is here; less than a rank may stand still
 };
 
 struct FetchedModel {

@@ -53,6 +53,8 @@ class ClearmlSender {
   // Tells the server that the run lives. True: somebody aborted the task there.
   bool aborted(Milliseconds deadline);
   void ping(Milliseconds deadline);
+  // A server ends tasks that were silent for hours: the run goes on.
+  void revive(Milliseconds deadline);
 
   // From any thread: the call of send() that is under way fails within about a second, later ones do not.
   void interrupt();

@@ -18,6 +18,7 @@ struct ClearmlPace {
   std::chrono::milliseconds after_refusal{60'000};  // where another try will hardly help
   std::chrono::milliseconds round{15'000};          // the longest that one takes
   std::chrono::milliseconds ping{30'000};
+  std::chrono::milliseconds silence{6'000'000};  // less than the server's two hours
 };
 
 // Two threads, one for records and one for the files of models, which take long. Never throws, never blocks

@@ -27,6 +27,9 @@ inline const std::string spool_file = "clearml.jsonl";
 // a_b and c, "epoch" as epoch twice.
 std::pair<std::string, std::string> title_and_series(const std::string& tag);
 
+// The last status that a run's spool tells of; "" where there is none.
+std::string last_status(const std::string& run_folder);
+
 // Appends to the spool. Safe to use from several threads; nothing throws but the constructor (IoError).
 // What was handed over survives the process being killed.
 class Spool final : public Tracker {

@@ -32,6 +32,7 @@ struct RunState {
   std::string stopped_by = {};                                      // a callback's reason
   std::optional<Best> best = {};                                    // filled in by the CheckpointSink
   std::vector<int64_t> records = {};                                // of each tracker; likewise
+  int64_t epoch_steps = 0;  // within an epoch: how many steps it has; else 0
 };
 
 // A run's state with its tensors: views or copies that stay valid until the next step.

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <filesystem>
 #include <fstream>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <thread>
 
@@ -87,6 +88,32 @@ TEST(Spool, LeavesOutWhatIsNotFinite) {
   const auto records = records_in(folder.path());
   ASSERT_EQ(records.size(), 1u);
   EXPECT_EQ(records[0]["metric"], "c");
+}
+
+// Its warning would come back to it as a line of the console, while it holds its own mutex.
+TEST(Spool, MayWarnInALogThatTellsIt) {
+  const test::TemporaryFolder folder;
+  const Log log;
+  const auto spool = std::make_shared<Spool>(folder.path(), log);
+  log.also_to(folder.path() + "/log.txt",
+              [spool](const std::string& level, const std::string& line) { spool->console(level, line); });
+  spool->scalars({{"a", 1, 0, NAN}}, 1);
+  log.info("a line");
+  log.end_sink();
+  const auto records = records_in(folder.path());
+  ASSERT_EQ(records.size(), 1u);
+  EXPECT_NE(records[0]["msg"].get<std::string>().find("a line"), std::string::npos);
+}
+
+TEST(Spool, TellsTheLastStatus) {
+  const test::TemporaryFolder folder;
+  EXPECT_EQ(last_status(folder.path()), "");
+  Spool spool(folder.path(), Log::silent());
+  spool.status("in_progress", "", "");
+  spool.console("info", "x");
+  EXPECT_EQ(last_status(folder.path()), "in_progress");
+  spool.status("failed", "", "");
+  EXPECT_EQ(last_status(folder.path()), "failed");
 }
 
 TEST(Spool, LinesOfTheConsoleHaveTimesOfTheirOwnInTheirOrder) {
