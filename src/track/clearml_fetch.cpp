@@ -241,7 +241,7 @@ FetchedModel fetch_known(const ClearmlSettings& settings, const ModelOfTask& wan
     log.info("fetching ", named(wanted), " (", quoted(model.task_name.substr(0, 200)), ") from ",
              model.uri.substr(0, model.uri.find('?')));  // a signature may stand behind it
     if (fetch(settings, options, wanted, model, place)) return found;
-    std::this_thread::sleep_for(std::chrono::seconds(1));
+    if (i + 1 < tries) std::this_thread::sleep_for(std::chrono::seconds(1));
   }
   throw DataError("the file of ", named(wanted),
                   " has another size or checksum than when it was uploaded; upload it again, or take another "
