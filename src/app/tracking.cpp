@@ -197,8 +197,10 @@ void Tracking::end(const std::string& status, const std::string& reason, const s
 }
 
 void Tracking::write_session() const {
+  // Who never spoke of ClearML need not hear of what a session lacks.
+  const Log said = session_.line.offline ? log_ : Log::silent();
   try {
-    const std::string session = write_offline_session(folder_, name_, access_.offline, log_);
+    const std::string session = write_offline_session(folder_, name_, access_.offline, said);
     if (session_.line.offline) log_.info("for Task.import_offline_session: ", session);
   } catch (const Error& e) {  // the spool has it all: lab_sync --offline can do it again
     log_.warn(e.what());
