@@ -8,6 +8,7 @@
 
 #include "lab/core/text.h"
 #include "lab/core/version.h"
+#include "track/asked.h"
 
 namespace lab {
 namespace {
@@ -104,13 +105,7 @@ class Registrar {
   }
 
  private:
-  Json call(const std::string& action, const Json& body) {
-    const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(end_ - Clock::now());
-    const ApiAnswer answer =
-        api_.call(action, body.dump(-1, ' ', false, Json::error_handler_t::replace), {.deadline = left});
-    if (!answer.ok()) throw *answer.error;
-    return Json::parse(answer.data, nullptr, false);
-  }
+  Json call(const std::string& action, const Json& body) { return detail::asked(api_, action, body, end_); }
 
   static std::vector<Row> rows_of(const Json& data, const char* table) {
     std::vector<Row> rows;

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "lab/core/error.h"
+#include "track/asked.h"
 
 namespace lab {
 namespace {
@@ -91,13 +92,7 @@ class Publisher {
   }
 
  private:
-  Json call(const std::string& action, const Json& body) {
-    const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(end_ - Clock::now());
-    const ApiAnswer answer =
-        api_.call(action, body.dump(-1, ' ', false, Json::error_handler_t::replace), {.deadline = left});
-    if (!answer.ok()) throw *answer.error;
-    return Json::parse(answer.data, nullptr, false);
-  }
+  Json call(const std::string& action, const Json& body) { return detail::asked(api_, action, body, end_); }
 
   std::string found_or_made(const std::string& name, const std::string& uri) {
     const Json found = call("models.get_all", {{"task", {task_.id}}, {"only_fields", {"id", "name"}}});
