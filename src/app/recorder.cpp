@@ -58,6 +58,8 @@ class Recorder final : public Callback {
   Signal epoch_finished(const EpochReport& report) override {
     progress_.epoch_finished(report.epoch, report.values, report.samples_per_second);
     record_points(report.values, report.step - 1, report.epoch);
+    for (const auto& [name, plotly] : report.figures)
+      tracker_.figure(name + " (validate)", "validate", report.epoch, plotly);
     return {};
   }
 

@@ -7,6 +7,7 @@
 namespace {
 
 constexpr int64_t classes = 10;
+const std::vector<std::string> digit_names = {"0", "1", "2", "3", "4", "5", "6", "7", "8", "9"};
 
 struct MnistConfig {
   std::string data = "data/mnist-train.h5";
@@ -128,6 +129,7 @@ lab::TrainPlan train(const MnistConfig& c) {
       .validate = {.dataset = digits.drop(c.train_samples), .transforms = transforms(c, false)},
       .batch_size = c.batch_size,
       .metrics = {lab::accuracy()},
+      .figures = {lab::confusion_matrix(digit_names)},
       .monitor = c.monitor,
   };
   if (c.patience > 0)

@@ -14,6 +14,11 @@ void Fanout::text(const std::string& tag, const std::string& value, double wall_
   for (const auto& tracker : trackers_) tracker->text(tag, value, wall_time);
 }
 
+void Fanout::figure(const std::string& title, const std::string& series, int64_t epoch,
+                    const std::string& plotly) {
+  for (const auto& tracker : trackers_) tracker->figure(title, series, epoch, plotly);
+}
+
 void Fanout::flush() {
   for (const auto& tracker : trackers_) tracker->flush();
 }

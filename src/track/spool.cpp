@@ -167,10 +167,10 @@ void Spool::console(const std::string& level, const std::string& line) {
   file.write({{"type", "log"}, {"level", level}, {"worker", host_name()}, {"msg", line}}, file.last_time);
 }
 
-void Spool::figure(const std::string& title, const std::string& series, int64_t iteration,
+void Spool::figure(const std::string& title, const std::string& series, int64_t epoch,
                    const std::string& plotly) {
   file_->append(
-      {{"type", "plot"}, {"iter", iteration}, {"metric", title}, {"variant", series}, {"plot_str", plotly}},
+      {{"type", "plot"}, {"iter", epoch}, {"metric", title}, {"variant", series}, {"plot_str", plotly}},
       now());
 }
 

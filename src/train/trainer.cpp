@@ -13,6 +13,7 @@
 #include "lab/train/seed.h"
 #include "lab/train/tensor_buffer.h"
 #include "train/explained.h"
+#include "train/figure_sums.h"
 #include "train/non_finite.h"
 #include "train/trainer_state.h"
 
@@ -131,24 +132,29 @@ void Trainer::State::train_epoch() {
 }
 
 // What the first validation and each epoch's measure. False: stopped on the way, nothing was measured.
-bool Trainer::State::evaluate(Values& values) {
+bool Trainer::State::evaluate(EpochReport& report) {
   buffers.combine_into_module(buffers.gathered(comm));
   if (!context.validate) return true;
   tell(&Callback::validation_started, context.validate->size());
   OrderedSums sums(chunk_count(context.validate->size()), 1 + static_cast<int64_t>(plan.metrics.size()));
+  FigureSums figures(plan.figures);
   agree(comm, [&] {
     for_each_chunk(plan.model, context.validate, plan.validate, reader_options(plan.validate.shuffle),
                    comm.rank(), comm.size(), [&](const ChunkOutput& out) {
                      measure(sums, out.chunk, out.output, out.batch, loss_of(out.output, out.batch));
+                     figures.add(out.output, out.batch);
                      tell(&Callback::validation_chunk_finished, out.chunk);
                      return context.stop_signal() == 0;
                    });
   });
   if (stop_agreed()) return false;
   const auto means = sums.means(comm);
-  values.emplace_back("loss/validate", means[0]);
+  report.values.emplace_back("loss/validate", means[0]);
   for (size_t i = 0; i < plan.metrics.size(); ++i)
-    values.emplace_back(plan.metrics[i].name + "/validate", means[i + 1]);
+    report.values.emplace_back(plan.metrics[i].name + "/validate", means[i + 1]);
+  if (plan.figures.empty()) return true;
+  figures.all_reduce(comm);
+  agree(comm, [&] { report.figures = figures.drawn(); });
   return true;
 }
 
@@ -163,7 +169,7 @@ bool Trainer::State::stop_agreed() {
 
 void Trainer::State::first_validation() {
   EpochReport report;
-  if (!evaluate(report.values)) return;
+  if (!evaluate(report)) return;
   tell(&Callback::first_validation_finished, report);
   if (steps == 0) epoch_finished = true;
 }
@@ -177,7 +183,7 @@ void Trainer::State::finish_epoch() {
   report.values.emplace_back("loss/train_epoch", means[0]);
   for (size_t i = 0; i < plan.metrics.size(); ++i)
     report.values.emplace_back(plan.metrics[i].name + "/train", means[i + 1]);
-  if (due && !evaluate(report.values)) return;
+  if (due && !evaluate(report)) return;
   agree(comm, [&] {
     if (!due && context.validate) return;  // what callbacks watch is not measured in this epoch
     for (const auto& callback : plan.callbacks)

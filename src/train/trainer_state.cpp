@@ -3,6 +3,7 @@
 #include <torch/types.h>
 
 #include <algorithm>
+#include <set>
 
 #include "lab/core/error.h"
 #include "lab/train/tensor_buffer.h"
@@ -87,6 +88,11 @@ void check(const TrainPlan& plan, const TrainerOptions& options, const TrainerCo
                       " samples, batch_size ", plan.batch_size,
                       "), from which the model's BatchNorm1d can't learn; choose another batch_size, or take "
                       "a sample more or less");
+  std::set<std::string> figures;
+  for (const Figure& figure : plan.figures)
+    if (figure.numbers < 1 || !figures.insert(figure.name).second)
+      throw ConfigError("the experiment's figure ", quoted(figure.name),
+                        " counts no numbers or is there twice; give each a name and numbers of its own");
   const auto tags = measured_tags(plan, context.validate != nullptr);
   if (!plan.monitor.empty() && std::find(tags.begin(), tags.end(), plan.monitor) == tags.end())
     throw ConfigError("the best checkpoint is to be chosen by ", quoted(plan.monitor),

@@ -67,7 +67,7 @@ struct Trainer::State {
   void measure(OrderedSums& sums, int64_t row, const Parts& output, const Batch& batch,
                const WeightedSum& loss) const;
   WeightedSum loss_of(const Parts& output, const Batch& batch) const;
-  bool evaluate(Values& values);
+  bool evaluate(EpochReport& report);
   bool stop_agreed();
   Snapshot snapshot();
   void save();

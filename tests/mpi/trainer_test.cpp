@@ -6,6 +6,7 @@
 
 #include <cstring>
 #include <filesystem>
+#include <numeric>
 
 #include "group.h"
 #include "lab/comm/agreement.h"
@@ -185,6 +186,49 @@ TEST_P(TrainerTest, ACheckpointOfAnotherPlanIsRefusedOnAllRanks) {
   other = plan();
   other.model = {torch::nn::Sequential(torch::nn::Linear(features, 3)), "x"};
   refused(other, "another model");
+}
+
+// Keeps what was drawn.
+class Seeing final : public Callback {
+ public:
+  std::string name() const override { return "seeing"; }
+  Signal epoch_finished(const EpochReport& report) override {
+    for (const auto& [name, plotly] : report.figures) seen.push_back(name + " " + plotly);
+    return {};
+  }
+  std::vector<std::string> seen;
+};
+
+TEST_P(TrainerTest, AFigureIsDrawnOfAllSamplesOnceAnEpoch) {
+  const auto sums_as_words = [](std::span<const double> sums) { return text(sums[0], " ", sums[1]); };
+  const auto count = [](const Parts&, const Batch& batch) {
+    return torch::tensor({batch.count(), std::accumulate(batch.ids.begin(), batch.ids.end(), int64_t{0})});
+  };
+  const auto seeing = std::make_shared<Seeing>();
+  TrainPlan draws = plan();
+  draws.figures = {{"sums", 2, count, sums_as_words}};
+  draws.callbacks = {seeing};
+  fit(folder("run"), "", draws);
+  const std::string expected =
+      "sums " + sums_as_words(std::vector<double>{samples, samples * (samples - 1) / 2});
+  EXPECT_EQ(seeing->seen, std::vector<std::string>(3, expected));
+}
+
+TEST_P(TrainerTest, AFigureThatCannotBeIsRefusedOnAllRanks) {
+  const auto refused = [&](int64_t numbers, const std::string& words) {
+    TrainPlan draws = plan();
+    draws.figures = {{"odd", numbers, [](const Parts&, const Batch&) { return torch::zeros({2}); },
+                      [](auto) -> std::string { throw ConfigError("no such picture"); }}};
+    try {
+      fit(folder("run"), "", draws);
+      ADD_FAILURE() << words;
+    } catch (const AgreedError& e) {
+      EXPECT_NE(std::string(e.what()).find(words), std::string::npos) << e.what();
+    }
+  };
+  refused(0, "counts no numbers");
+  refused(3, "counted 2 numbers for a batch, but says 3");
+  refused(2, "no such picture");
 }
 
 INSTANTIATE_TEST_SUITE_P(Numerics, TrainerTest, testing::Values("ordinary", "canonical"),

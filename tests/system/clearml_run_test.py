@@ -78,6 +78,17 @@ def check_models(server, folder, task, seen):
     assert slots["last"]["iteration"] in (json_of(folder)["steps"], json_of(folder)["steps"] - 1), slots["last"]
 
 
+def check_figures(folder, seen):
+    """A confusion matrix of each epoch's validation, that says what metrics.csv says."""
+    accuracies = [value for (title, series, _), value in rows_of(folder) if (title, series) == ("accuracy", "validate")]
+    plots = sorted(seen["plots"], key=lambda plot: plot["iter"])
+    assert {(plot["metric"], plot["variant"]) for plot in plots} == {("confusion (validate)", "validate")}, plots
+    assert [plot["iter"] for plot in plots] == list(range(len(accuracies) - 1)), plots  # not of the first validation
+    for plot, accuracy in zip(plots, accuracies[1:]):
+        rows = json.loads(plot["plot_str"])["data"][0]["z"]
+        assert len(rows) == 10 and abs(sum(rows[i][i] for i in range(10)) / sum(map(sum, rows)) - accuracy) < 1e-9, plot
+
+
 def a_run_is_a_task(place, server, _client):
     done = place.train(ranks=4, values={"task.project_name": PROJECT, "task.tags": '["one", "two"]'})
     assert len(server.store.tasks) == 1, [task["name"] for task in server.store.tasks.values()]
@@ -96,6 +107,7 @@ def a_run_is_a_task(place, server, _client):
     assert seen["configuration"]["config"] == (folder / "config.toml").read_text(), seen["configuration"]
     check_parameters(folder, task, seen)
     check_models(server, folder, task, seen)
+    check_figures(folder, seen)
     for title, series, _ in points_of(server, task["id"]):
         rows = sorted(dict(rows_of(folder)).items())
         points = [(step, value) for (*name, step), value in rows if name == [title, series]]

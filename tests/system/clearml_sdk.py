@@ -97,7 +97,7 @@ def read(task_id, folder):
         "parameters": task.get_parameters(), "configuration": task.get_configuration_objects(),
         "scalars": task.get_reported_scalars(), "values": task.get_reported_single_values(),
         "console": task.get_reported_console_output(number_of_reports=1000),
-        "plots": task.get_reported_plots(), "last": task.get_last_scalar_metrics(),
+        "plots": task.get_reported_plots(max_iterations=1000), "last": task.get_last_scalar_metrics(),
         "artifacts": {name: artifact.get() for name, artifact in task.artifacts.items()},
         "last_iteration": task.get_last_iteration(),
     }

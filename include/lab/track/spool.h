@@ -45,6 +45,8 @@ class Spool final : public Tracker {
   // Points that are not finite are left out, as JSON has no word for them, and said once.
   void scalars(const std::vector<Scalar>& points, double wall_time) override;
   void text(const std::string& tag, const std::string& value, double wall_time) override;
+  void figure(const std::string& title, const std::string& series, int64_t epoch,
+              const std::string& plotly) override;
   void flush() override {}
   void sync() override;
   // Points are keyed by their step on the server: sent again they replace themselves, nothing is cut.
@@ -52,9 +54,6 @@ class Spool final : public Tracker {
 
   // level: info, warning or error.
   void console(const std::string& level, const std::string& line);
-  // plotly: {"data": [...], "layout": {...}} as text.
-  void figure(const std::string& title, const std::string& series, int64_t iteration,
-              const std::string& plotly);
   // A point of this graph and series, as they are called. It says nothing of how far the run is: iteration()
   // stays. One that is not finite is left out.
   void point(const std::string& title, const std::string& series, int64_t iteration, double value);

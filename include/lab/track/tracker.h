@@ -1,5 +1,5 @@
 #pragma once
-// Where the records of a run go: scalars, text, configuration, status. One interface, several
+// Where the records of a run go: scalars, text, figures. One interface, several
 // writers.
 
 #include <cstdint>
@@ -29,6 +29,10 @@ class Tracker {
   // wall_time: seconds since 1970.
   virtual void scalars(const std::vector<Scalar>& points, double wall_time) = 0;
   virtual void text(const std::string& tag, const std::string& value, double wall_time) = 0;
+  // A picture, of one epoch. plotly: {"data": [...], "layout": {...}} as text. Writers of curves leave it
+  // out.
+  virtual void figure(const std::string& /*title*/, const std::string& /*series*/, int64_t /*epoch*/,
+                      const std::string& /*plotly*/) {}
   // What was given so far survives the process being killed.
   virtual void flush() = 0;
   // What was handed to the kernel so far is on the disk. From any thread.
@@ -45,6 +49,8 @@ class Fanout final : public Tracker {
   void add(std::shared_ptr<Tracker> tracker);
   void scalars(const std::vector<Scalar>& points, double wall_time) override;
   void text(const std::string& tag, const std::string& value, double wall_time) override;
+  void figure(const std::string& title, const std::string& series, int64_t epoch,
+              const std::string& plotly) override;
   void flush() override;
   void sync() override;
   std::optional<int64_t> records() const override;  // of all

@@ -31,11 +31,17 @@ struct StepReport {
   double rate = 0;  // learning rate used
 };
 
+struct DrawnFigure {
+  std::string name;
+  std::string plotly;  // {"data": [...], "layout": {...}}
+};
+
 struct EpochReport {
   int64_t epoch = 0;              // 0-based
   int64_t step = 0;               // optimizer steps done
   Values values;                  // all that was measured in this epoch
   double samples_per_second = 0;  // of training, over all ranks
+  std::vector<DrawnFigure> figures = {};
 };
 
 struct Signal {

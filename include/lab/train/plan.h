@@ -15,6 +15,7 @@
 #include "lab/data/dataset.h"
 #include "lab/data/transform.h"
 #include "lab/train/callback.h"
+#include "lab/train/figure.h"
 #include "lab/train/loss.h"
 #include "lab/train/metric.h"
 #include "lab/train/optimizer.h"
@@ -67,6 +68,7 @@ struct TrainPlan {
   DataPlan validate = {};            // empty dataset: no validation
   int64_t batch_size = 0;            // global: samples per optimizer step, over all ranks
   std::vector<Metric> metrics = {};  // of both stages
+  std::vector<Figure> figures = {};  // of each validation but the first
   std::string monitor = {};          // what "best" means, as "loss/validate"; empty: no best
   Mode monitor_mode = Mode::min;
   std::vector<std::shared_ptr<Callback>> callbacks = {};

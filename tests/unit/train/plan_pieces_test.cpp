@@ -4,9 +4,12 @@
 #include <torch/nn.h>
 #include <torch/optim.h>
 
+#include <nlohmann/json.hpp>
+
 #include "lab/core/error.h"
 #include "lab/train/buckets.h"
 #include "lab/train/callback.h"
+#include "lab/train/figure.h"
 #include "lab/train/loss.h"
 #include "lab/train/metric.h"
 #include "lab/train/optimizer.h"
@@ -129,6 +132,26 @@ TEST(Metric, AccuracyTakesIndicesAndOneHot) {
     EXPECT_EQ(value.weight.item<double>(), 4);
   }
   EXPECT_EQ(lab::accuracy().compute(logits, labels(torch::eye(4).flip(0))).sum.item<double>(), 0);
+}
+
+TEST(Figure, ConfusionMatrixCountsTruthAgainstPrediction) {
+  const lab::Figure figure = lab::confusion_matrix({"a", "b", "c"});
+  const at::Tensor logits = torch::eye(3).index_select(0, torch::tensor({0, 2, 2, 1}));
+  const at::Tensor expected = torch::tensor({1, 0, 1, 0, 0, 1, 0, 1, 0}, torch::kLong);  // by truth
+  const at::Tensor truth = torch::tensor({0, 0, 1, 2}, torch::kLong);
+  EXPECT_TRUE(figure.count(logits, labels(truth)).equal(expected));
+  EXPECT_TRUE(figure.count(logits, labels(torch::eye(3).index_select(0, truth))).equal(expected));
+  EXPECT_THROW(figure.count(torch::zeros({4, 2}), labels(truth)), lab::ConfigError);
+}
+
+TEST(Figure, ConfusionMatrixIsDrawnAsPlotlyReadsIt) {
+  const auto drawn =
+      nlohmann::json::parse(lab::confusion_matrix({"a", "b"}).draw(std::vector<double>{3, 1, 0, 1234567}));
+  const auto& matrix = drawn.at("data").at(0);
+  EXPECT_EQ(matrix.at("type"), "heatmap");
+  EXPECT_EQ(matrix.at("z").dump(), "[[3,1],[0,1234567]]");
+  EXPECT_EQ(matrix.at("y").dump(), R"(["a","b"])");
+  EXPECT_TRUE(drawn.at("layout").is_object());
 }
 
 // Five steps on sums of gradients with a divisor against torch's own optimizer on the means.

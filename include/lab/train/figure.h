@@ -1,0 +1,30 @@
+#pragma once
+// Pictures of the validation, one per epoch: drawn from sums over all of its samples, by plotly.
+
+#include <ATen/core/Tensor.h>
+
+#include <functional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "lab/train/parts.h"
+
+namespace lab {
+
+// `count` sees one chunk of at least one sample, without gradients, and returns `numbers` numbers; those of
+// all chunks and ranks are added in double (whole numbers add up to the same for any number of ranks), and
+// `draw` makes the picture of the sums: {"data": [...], "layout": {...}} as text. Both run on every rank.
+// In ClearML it is the plot "<name> (validate)" of the epoch; names of a plan's figures differ.
+struct Figure {
+  std::string name;
+  int64_t numbers = 0;
+  std::function<at::Tensor(const Parts& output, const Batch& batch)> count;
+  std::function<std::string(std::span<const double> sums)> draw;
+};
+
+// How many samples of each class (rows) were taken for which (columns: the largest logit). target: class
+// indices (n) or one-hot (n, classes). Throws ConfigError for an output of another number of classes.
+Figure confusion_matrix(std::vector<std::string> classes, std::string target = "labels");
+
+}  // namespace lab
