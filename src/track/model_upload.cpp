@@ -2,8 +2,13 @@
 
 #include <unistd.h>
 
+#include <cerrno>
 #include <filesystem>
+#include <fstream>
+#include <functional>
 #include <nlohmann/json.hpp>
+#include <system_error>
+#include <vector>
 
 #include "lab/core/error.h"
 #include "track/asked.h"
@@ -42,17 +47,40 @@ class Held {
   std::string path_;
 };
 
-void copy_whole(const std::string& from, const std::string& to) {
-  std::error_code problem;
-  fs::create_directories(fs::path(to).parent_path(), problem);
+// Piece by piece, as a slow disk must not keep a run from its end. False: it was called off.
+bool copy_bytes(const std::string& from, const std::string& to, const std::function<bool()>& called_off) {
+  std::ifstream in(from, std::ios::binary);
+  std::ofstream out(to, std::ios::binary | std::ios::trunc);
+  std::vector<char> piece(size_t{1} << 20);
+  for (bool more = true; more && in && out;) {
+    if (called_off()) return false;
+    in.read(piece.data(), std::ssize(piece));
+    more = in.gcount() == std::ssize(piece);
+    out.write(piece.data(), in.gcount());
+  }
+  out.close();
+  if (!out || in.bad() || !in.is_open())
+    throw std::system_error(errno != 0 ? errno : EIO, std::generic_category());
+  return true;
+}
+
+// Into place as a whole, or not at all. False: it was called off.
+bool copy_whole(const std::string& from, const std::string& to, const std::function<bool()>& called_off) {
   const std::string temporary = to + ".partial";
-  if (!problem) fs::copy_file(from, temporary, fs::copy_options::overwrite_existing, problem);
-  if (!problem) fs::rename(temporary, to, problem);
-  if (!problem) return;
   std::error_code ignored;
-  fs::remove(temporary, ignored);
-  throw IoError("cannot copy ", from, " to ", to, ": ", problem.message(),
-                "; check the rights and free space of task.output_uri");
+  try {
+    fs::create_directories(fs::path(to).parent_path());
+    if (copy_bytes(from, temporary, called_off)) {
+      fs::rename(temporary, to);
+      return true;
+    }
+    fs::remove(temporary, ignored);
+    return false;
+  } catch (const std::system_error& e) {
+    fs::remove(temporary, ignored);
+    throw IoError("cannot copy ", from, " to ", to, ": ", e.code().message(),
+                  "; check the rights and free space of task.output_uri");
+  }
 }
 
 std::string file_uri(const std::string& path) {
@@ -163,7 +191,9 @@ std::optional<ApiError> publish_model(ClearmlApi& api, const ModelStore& store,
   try {
     const Held held(model.file);
     const ModelPlace place = model_place(store, settings, task, slot, model.file);
-    if (!place.path.empty()) copy_whole(held.path(), place.path);
+    const auto called_off = [&] { return api.cancelled() || Clock::now() > end; };
+    if (!place.path.empty() && !copy_whole(held.path(), place.path, called_off))
+      return ApiError{.failure = HttpFailure::cancelled, .temporary = true};
     if (!place.storage_path.empty()) {
       const ApiAnswer sent = api.upload(place.storage_path, held.path(), {.deadline = deadline});
       if (!sent.ok()) return sent.error;

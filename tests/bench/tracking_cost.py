@@ -4,13 +4,15 @@
 
 For a quiet machine. The sides run in A-B-B-A rounds; printed are the medians of their ratios with the least and the
 most, and an A/A control. Training is from the end of the first step to that of the last epoch, by the times in log.txt;
-the end is from there until the program is gone. The server is a process of its own, of the lowest priority. Not a test.
+the end is from there until the program is gone. The processor time is that of all ranks from start to end, which other
+work on the machine disturbs least. The server is a process of its own, of the lowest priority. Not a test.
 """
 
 import argparse
 import contextlib
 import json
 import pathlib
+import resource
 import statistics
 import subprocess
 import sys
@@ -57,24 +59,36 @@ def running(folder, fault):
             process.terminate()
 
 
+def processor_time():
+    """Seconds of all processes that were waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def once(words, fault, arguments):
-    """(seconds of training, seconds of the end) of one run."""
+    """Seconds of one run: (training, its end, processor time)."""
     with tempfile.TemporaryDirectory() as folder, running(folder, fault) as server:
         place = Place(pathlib.Path(folder) / "place", server)
+        before = processor_time()
         done = place.train(*words, ranks=arguments.ranks, values={
             "trainer.init.max_epochs": arguments.epochs, "trainer.init.log_every_n_steps": 1, "config.n_features": 16})
+        used = processor_time() - before
         last = moment_of(place.run(), "Finished epoch")
-        return last - moment_of(place.run(), "first step done"), done.ended - last
+        return last - moment_of(place.run(), "first step done"), done.ended - last, used
 
 
 def against(a, b, rounds):
-    """Per A-B-B-A round: the ratio of the speeds of a and b, and by how much the end of a is longer."""
-    speeds, ends = [], []
+    """Per A-B-B-A round: the ratio of the speeds of a and b, by how much the end of a is longer, and a's processor time
+    over that of b."""
+    speeds, ends, used = [], [], []
     for _ in range(rounds):
         sides = [side() for side in (a, b, b, a)]
-        speeds.append((sides[1][0] + sides[2][0]) / (sides[0][0] + sides[3][0]))
-        ends.append((sides[0][1] + sides[3][1] - sides[1][1] - sides[2][1]) / 2)
-    return speeds, ends
+        (a_time, b_time), (a_end, b_end), (a_used, b_used) = [
+            (sides[0][i] + sides[3][i], sides[1][i] + sides[2][i]) for i in range(3)]
+        speeds.append(b_time / a_time)
+        ends.append((a_end - b_end) / 2)
+        used.append(a_used / b_used)
+    return speeds, ends, used
 
 
 def told(name, values, unit=""):
@@ -92,11 +106,13 @@ def main():
     def offline():
         return once(["-o"], None, arguments)
 
-    speeds, _ = against(offline, offline, arguments.rounds)
+    speeds, _, used = against(offline, offline, arguments.rounds)
     told("speed offline / offline (A/A)", speeds)
+    told("  processor time", used)
     for name, fault in SERVERS.items():
-        speeds, ends = against(lambda: once([], fault, arguments), offline, arguments.rounds)
+        speeds, ends, used = against(lambda: once([], fault, arguments), offline, arguments.rounds)
         told(f"speed with a server that {name} / offline".replace("that well", "that is well"), speeds)
+        told("  processor time", used)
         told("  its end longer by", ends, " s")
 
 
