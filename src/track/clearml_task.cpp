@@ -9,6 +9,7 @@
 #include "lab/core/text.h"
 #include "lab/core/version.h"
 #include "track/asked.h"
+#include "track/task_content.h"
 
 namespace lab {
 namespace {
@@ -53,24 +54,9 @@ std::string text_of(const Json& row, const char* key) {
 
 // The task as tasks.edit takes it.
 Json described(const std::string& id, const TaskDescription& task) {
-  Json parameters = Json::object();
-  for (const auto& [name, value, type] : task.parameters)
-    parameters[name] = {{"section", "hparams"}, {"name", name}, {"value", value}, {"type", type}};
-  const TaskScript& script = task.script;
-  Json body = {
-      {"task", id},
-      {"force", true},
-      {"hyperparams", {{"hparams", parameters}}},
-      {"configuration", {{"config", {{"name", "config"}, {"value", task.configuration}, {"type", "toml"}}}}},
-      {"script",
-       {{"binary", script.binary},
-        {"repository", script.repository},
-        {"branch", script.branch},
-        {"version_num", script.commit},
-        {"entry_point", script.entry_point},
-        {"working_dir", script.working_dir},
-        {"diff", script.diff},
-        {"requirements", Json::object()}}}};
+  Json body = detail::content_of(task);
+  body["task"] = id;
+  body["force"] = true;
   if (!task.tags.empty()) body["tags"] = task.tags;
   return body;
 }

@@ -12,6 +12,7 @@
 #include "lab/core/version.h"
 #include "lab/track/spool.h"
 #include "track/spool_reader.h"
+#include "track/task_content.h"
 
 namespace lab {
 namespace {
@@ -153,31 +154,17 @@ Json task_of(const SpoolDigest& digest, const std::string& id, const std::string
   const TaskDescription& task = *digest.task;
   std::vector<std::string> tags = task.tags;
   if (const std::string tag = tag_of(digest.status.status); !tag.empty()) tags.push_back(tag);
-  Json parameters = Json::object();
-  for (const auto& [key, value, type] : task.parameters)
-    parameters[key] = {{"section", "hparams"}, {"name", key}, {"value", value}, {"type", type}};
-  const TaskScript& script = task.script;
-  return {
-      {"id", id},
-      {"name", name},
-      {"project_name", task.project},
-      {"type", task.type},
-      {"tags", tags},
-      {"system_tags", {"development"}},
-      {"comment", comment_of(digest, run_folder)},
-      {"runtime", Json::object()},
-      {"offline_folder", folder},
-      {"hyperparams", {{"hparams", parameters}}},
-      {"configuration", {{"config", {{"name", "config"}, {"value", task.configuration}, {"type", "toml"}}}}},
-      {"script",
-       {{"binary", script.binary},
-        {"repository", script.repository},
-        {"branch", script.branch},
-        {"version_num", script.commit},
-        {"entry_point", script.entry_point},
-        {"working_dir", script.working_dir},
-        {"diff", script.diff},
-        {"requirements", Json::object()}}}};
+  Json body = {{"id", id},
+               {"name", name},
+               {"project_name", task.project},
+               {"type", task.type},
+               {"tags", tags},
+               {"system_tags", {"development"}},
+               {"comment", comment_of(digest, run_folder)},
+               {"runtime", Json::object()},
+               {"offline_folder", folder}};
+  body.update(Json(detail::content_of(task)));
+  return body;
 }
 
 // Puts the finished folder into its place. What was there may have been written by this function before, and
