@@ -47,7 +47,7 @@ Json record_of(const ModelOfTask& model, const KeptModel& kept) {
   return {{"task_id", model.task_id}, {"task_name", kept.task_name},
           {"name", model.name},       {"model_id", kept.model_id},
           {"uri", kept.uri},          {"last_update", kept.last_update},
-          {"bytes", kept.bytes},      {"xxh3", kept.checksum}};
+          {"bytes", kept.sum.bytes},  {"xxh3", kept.sum.checksum}};
 }
 
 }  // namespace
@@ -71,20 +71,20 @@ std::string weights_ending(const std::string& uri) {
   return std::ranges::find(endings, ending) == endings.end() ? "bin" : ending;
 }
 
-bool measure(const std::string& path, KeptModel& model) {
+std::optional<FileSum> sum_of(const std::string& path) {
   const std::unique_ptr<XXH3_state_t, decltype(&XXH3_freeState)> state(XXH3_createState(), XXH3_freeState);
   std::ifstream in(path, std::ios::binary);
-  if (!in || !state || XXH3_64bits_reset(state.get()) != XXH_OK) return false;
+  if (!in || !state || XXH3_64bits_reset(state.get()) != XXH_OK) return std::nullopt;
   std::vector<char> block(size_t{1} << 20);
-  model.bytes = 0;
+  FileSum sum;
   while (in) {
     in.read(block.data(), std::ssize(block));
     const auto got = static_cast<size_t>(in.gcount());
-    if (XXH3_64bits_update(state.get(), block.data(), got) != XXH_OK) return false;
-    model.bytes += in.gcount();
+    if (XXH3_64bits_update(state.get(), block.data(), got) != XXH_OK) return std::nullopt;
+    sum.bytes += in.gcount();
   }
-  model.checksum = hex(XXH3_64bits_digest(state.get()));
-  return in.eof();
+  sum.checksum = hex(XXH3_64bits_digest(state.get()));
+  return in.eof() ? std::optional(sum) : std::nullopt;
 }
 
 CachePlace::CachePlace(ModelOfTask model, std::string path)
@@ -114,7 +114,7 @@ std::optional<CachePlace> CachePlace::newest(const std::string& root, const Mode
 }
 
 std::optional<KeptModel> CachePlace::whole() const {
-  KeptModel kept, there;
+  KeptModel kept;
   std::error_code absent;
   if (!fs::is_regular_file(path_, absent)) return std::nullopt;
   try {
@@ -123,14 +123,12 @@ std::optional<KeptModel> CachePlace::whole() const {
             .model_id = json.at("model_id").get<std::string>(),
             .uri = json.at("uri").get<std::string>(),
             .last_update = json.at("last_update").get<std::string>(),
-            .bytes = json.at("bytes").get<int64_t>(),
-            .checksum = json.at("xxh3").get<std::string>()};
+            .sum = {json.at("bytes").get<int64_t>(), json.at("xxh3").get<std::string>()}};
     if (json.at("task_id") != model_.task_id || json.at("name") != model_.name) return std::nullopt;
   } catch (const std::exception&) {  // no record, or none of ours: the file is fetched again
     return std::nullopt;
   }
-  const bool same = measure(path_, there) && there.bytes == kept.bytes && there.checksum == kept.checksum;
-  return same ? std::optional(kept) : std::nullopt;
+  return sum_of(path_) == kept.sum ? std::optional(kept) : std::nullopt;
 }
 
 std::string CachePlace::prepare() const {
