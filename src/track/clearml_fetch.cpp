@@ -297,4 +297,6 @@ FetchedModel kept_model(const ModelOfTask& model, const std::string& root, const
   return {place->path(), model.task_id, kept->task_name};
 }
 
+void forget(const std::string& path) { unlink(detail::record_of(path).c_str()); }
+
 }  // namespace lab

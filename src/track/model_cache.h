@@ -2,6 +2,7 @@
 // Where fetched models lie, under which names, and whether what lies there is what was fetched.
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 
@@ -23,8 +24,12 @@ struct FileSum {
   std::string checksum = {};  // XXH3-64, 16 hex digits
   bool operator==(const FileSum&) const = default;
 };
-// nullopt: it cannot be read whole.
-std::optional<FileSum> sum_of(const std::string& path);
+// nullopt: it cannot be read whole, or was called off on the way.
+std::optional<FileSum> sum_of(
+    const std::string& path, const std::function<bool()>& called_off = [] { return false; });
+
+// The path of the record beside a kept file.
+std::string record_of(const std::string& path);
 
 // What a kept file is.
 struct KeptModel {
@@ -50,7 +55,6 @@ class CachePlace {
 
  private:
   explicit CachePlace(ModelOfTask model, std::string path);
-  std::string record() const { return path_ + ".json"; }
   ModelOfTask model_;
   std::string path_;
 };

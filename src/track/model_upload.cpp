@@ -166,8 +166,8 @@ std::optional<ApiError> publish_model(ClearmlApi& api, const ModelStore& store,
     return ApiError{.failure = HttpFailure::bad_url, .message = model.file + " is not there any more"};
   try {
     const Held held(model.file);
-    const auto sum = sum_of(held.path());
-    if (!sum) throw IoError("cannot read ", held.path(), " to send it to ClearML");
+    const auto sum = sum_of(held.path(), [&] { return api.cancelled() || Clock::now() > end; });
+    if (!sum) throw IoError(held.path(), " was not read to its end, to send it to ClearML");
     const ModelPlace place = model_place(store, settings, task, slot, model.file);
     if (!place.path.empty()) copy_whole(held.path(), place.path);
     if (!place.storage_path.empty()) {

@@ -1,5 +1,5 @@
-"""Models of earlier tasks, from the stand-in for a ClearML server: lab fetches Lightning's, uploaded by the SDK, and its
-own; the SDK and PyTorch take lab's.
+"""Models of earlier tasks, from the stand-in for a ClearML server: lab fetches Lightning's, uploaded by the SDK, and
+its own; the SDK and PyTorch take lab's.
 
     clearml_retrieval_test.py BUILD_FOLDER
 """
@@ -114,13 +114,21 @@ class Retrieval:
         for text in texts:
             assert done.stderr.count(text) == 1, f"{text!r} is not there once:\n{done.stderr}"
 
+    def infer(self, weights, ranks=0):
+        return programs.run(ranks, "lab_infer", "configs/mnist.toml", "--set",
+                            f"trainer.init.default_root_dir={self.root}", weights, TEST_DIGITS, self.out)
+
     def predicted(self, weights, ranks=0):
         """The class of each test digit by lab_infer, and what it says of them."""
-        done = programs.run(ranks, "lab_infer", "configs/mnist.toml", "--set",
-                            f"trainer.init.default_root_dir={self.root}", weights, TEST_DIGITS, self.out)
+        done = self.infer(weights, ranks)
         assert done.returncode == 0, done.stderr
         with open(self.out, encoding="utf-8") as file:
             return torch.tensor([int(row["prediction"]) for row in csv.DictReader(file)]), done.stdout
+
+    def stored(self, task):
+        """The file of a task's model "last" on the server."""
+        (path,) = (self.folder / "files").glob(f"**/*.{task}/models/last*")
+        return path
 
     def downloads(self):
         return len(self.server.records.of("files.download"))
@@ -236,6 +244,30 @@ def check_python(world):
         right = int((found[name] == labels).sum())
         assert said == f"accuracy {right / len(labels):g} ({right} of {len(labels)})\n", (name, right, said)
     assert not torch.equal(found["last"], found["best"])
+    return task
+
+
+def check_damage(world, task):
+    """A file that is not what was uploaded is not kept; what is no model is fetched again at the next start."""
+    stored = world.stored(task)
+    whole = stored.read_bytes()
+    stored.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    done = world.infer(f"task:{task}")
+    assert done.returncode == 65 and done.stderr.count("what was uploaded had") == 1, done.stderr
+    assert not list(world.root.glob(f"*-{task}/train/model_weights/last*"))
+    stored.write_bytes(whole)
+    world.predicted(f"task:{task}")
+
+    page = world.folder / "page.safetensors"
+    page.write_text("<html>a proxy's, that came in place of the model</html>", encoding="utf-8")
+    other = world.task_with(last=page)
+    world.refused(65, f'it came as the model "last" of the task {other}', checkpoint__checkpoint_task_id=other)
+    (kept,) = world.root.glob(f"*-{other}/train/model_weights/last*")
+    assert kept.read_bytes() == page.read_bytes()
+    done = world.infer(f"task:{other}")
+    assert done.returncode == 65 and str(kept) in done.stderr, done.stderr
+    world.stored(other).write_bytes(whole)
+    world.predicted(f"task:{other}")
 
 
 def check_cache(world, task):
@@ -285,8 +317,10 @@ def main():
             print("what cannot go on is refused", flush=True)
             task = check_lab(world)
             print("a run's checkpoint goes on in another run, bit for bit", flush=True)
-            check_python(world)
+            of_lab = check_python(world)
             print("a run of lab is retrieved in Python, and predicts the same there", flush=True)
+            check_damage(world, of_lab)
+            print("what is damaged on the server, or no model, is not used", flush=True)
             check_cache(world, task)
             print("what was fetched is used again", flush=True)
             check_refusals(world, task)

@@ -89,6 +89,7 @@ class ClearmlApi {
 
   // From any thread: what is under way ends within about a second, and all that comes later at once.
   void cancel();
+  bool cancelled() const { return http_.cancelled(); }
 
  private:
   using Clock = std::chrono::steady_clock;

@@ -166,6 +166,16 @@ TEST_F(Fetch, WithoutTheServerWhatIsKeptIsUsed) {
   EXPECT_THROW(kept_model({"../x", "last"}, root, "offline", Log::silent()), InputNotFound);
 }
 
+TEST_F(Fetch, WhatIsForgottenStaysButIsFetchedAgain) {
+  const std::string path = fetch().path;
+  forget(path);
+  EXPECT_EQ(read_bytes(path), "weights");
+  EXPECT_THROW(kept_model({id, "last"}, root, "offline", Log::silent()), Unavailable);
+  server.body = "another";
+  EXPECT_EQ(read_bytes(fetch().path), "another");
+  EXPECT_EQ(server.downloads, 2);
+}
+
 TEST_F(Fetch, KeptOfAnotherModelOrTaskIsNotTaken) {
   fetch();
   const std::string other = "f" + id.substr(1);
@@ -212,6 +222,7 @@ TEST_F(Fetch, ComparesWithWhatLabWroteBesideTheModel) {
   write_bytes(outer / "damaged", "weighty");
   EXPECT_EQ(detail::sum_of(outer / "empty"), (detail::FileSum{0, "2d06800538d394c2"}));
   EXPECT_EQ(detail::sum_of(outer / "absent"), std::nullopt);
+  EXPECT_EQ(detail::sum_of(outer / "sample", [] { return true; }), std::nullopt);
   server.metadata = metadata("lab.size", "8");
   auto [code, message] = error();
   EXPECT_EQ(code, ExitCode::bad_data);

@@ -1,11 +1,10 @@
-#include "track/model_upload.h"
-
 #include <gtest/gtest.h>
 #include <stdlib.h>
 
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "track/model_upload.h"
 #include "unit/temporary_folder.h"
 #include "unit/track/scripted_server.h"
 
