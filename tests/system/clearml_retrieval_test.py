@@ -213,6 +213,7 @@ def check_lab(world):
     assert state_of(second / "checkpoints" / "last.safetensors")["best"] == \
         state_of(straight / "checkpoints" / "last.safetensors")["best"]
     assert points(second, "loss/train_step") == points(straight, "loss/train_step")[4:]
+    assert (second / "log.txt").read_text(encoding="utf-8").count("Starting training") == 1
     assert points(second, "loss/validate") == [(0, points(straight, "loss/validate")[1][1]),
                                                points(straight, "loss/validate")[2]]
     local = world.trained(0, "-o", trainer__fit__ckpt_path=checkpoints / "last.safetensors",
