@@ -47,11 +47,26 @@ FetchedModel fetched(const Session& session, const RunConfig& config, const Clea
   return fetch_model(*access.settings, model, options, session.log);
 }
 
+// `model`: what was fetched to the path, if anything was. What cannot be read may be a page of a proxy, say,
+// in place of the model: then the next start asks again.
+WeightsFile opened(const std::string& path, const std::optional<ModelOfTask>& model) {
+  try {
+    return WeightsFile(path);
+  } catch (const DataError& e) {
+    if (!model) throw;
+    forget(path);
+    throw DataError(e.what(), "; it came as the model ", quoted(model->name), " of the task ", model->task_id,
+                    ", and the next start fetches it again: if it is no model on the server either, take "
+                    "another of the task's models");
+  }
+}
+
 }  // namespace
 
-std::string weights_file(const Session& session, const RunConfig& config, const std::string& words) {
+WeightsFile weights_file(const Session& session, const RunConfig& config, const std::string& words) {
   const auto model = model_in(words);
-  return model ? fetched(session, config, clearml_access(session.line.offline), *model).path : words;
+  return opened(model ? fetched(session, config, clearml_access(session.line.offline), *model).path : words,
+                model);
 }
 
 std::optional<EarlierRun> earlier_run(const Session& session, const RunConfig& config,
@@ -63,17 +78,20 @@ std::optional<EarlierRun> earlier_run(const Session& session, const RunConfig& c
     throw ConfigError("both checkpoint.checkpoint_task_id = ", quoted(task_id),
                       " and trainer.fit.ckpt_path = ", quoted(path),
                       " say what to begin with; take one of them out");
-  if (!task_id.empty()) path = fetched(session, config, access, {task_id, name}).path;
+  std::optional<ModelOfTask> model;
+  if (!task_id.empty()) model = ModelOfTask{task_id, name};
+  if (model) path = fetched(session, config, access, *model).path;
   plan.model.module().to(scalar_type(config.trainer.dtype()));
-  const std::string from = task_id.empty() ? path : text(quoted(name), " from ", task_id);
+  const std::string from = model ? text(quoted(name), " from ", task_id) : path;
   if (weights_only) {
     session.log.info("Loading weights ", from);
-    load_weights(WeightsFile(path), plan.model.module());
+    load_weights(opened(path, model), plan.model.module());
     return std::nullopt;
   }
   session.log.info("Loading checkpoint ", from);
   const int64_t batch_size = std::max<int64_t>(plan.batch_size, 1);  // a wrong one is refused later
-  return EarlierRun(path, plan, std::max<int64_t>(steps_per_epoch(samples, batch_size), 1), session.log);
+  return EarlierRun(opened(path, model), plan, std::max<int64_t>(steps_per_epoch(samples, batch_size), 1),
+                    session.log);
 }
 
 }  // namespace lab

@@ -13,10 +13,10 @@
 
 namespace lab {
 
-// The file that `words` name: as they stand, or the model of a task for "task:ID" and "task:ID/NAME", which
-// is fetched. The server's settings are looked at only then. Throws what fetch_model throws, ConfigError, and
-// UsageError.
-std::string weights_file(const Session& session, const RunConfig& config, const std::string& words);
+// The file that `words` name, read: as they stand, or the model of a task for "task:ID" and "task:ID/NAME",
+// which is fetched. The server's settings are looked at only then. Throws what fetch_model and WeightsFile
+// throw, ConfigError, and UsageError.
+WeightsFile weights_file(const Session& session, const RunConfig& config, const std::string& words);
 
 // What [checkpoint] and trainer.fit.ckpt_path let a new run go on from; nullopt: nothing, or the weights
 // only, which the plan's module then has. samples: of the training set. Throws what fetch_model, WeightsFile

@@ -43,8 +43,9 @@ void infer(Session& session, const std::vector<Experiment>& experiments) {
   agree(session.comm, [&] {
     plan.model.module().to(scalar_type(config.trainer.dtype()));
     if (session.comm.rank() == 0) {
-      plan.weights = weights_file(session, config, plan.weights);
-      load_weights(WeightsFile(plan.weights), plan.model.module());
+      const WeightsFile file = weights_file(session, config, plan.weights);
+      plan.weights = file.path();
+      load_weights(file, plan.model.module());
     }
   });
   broadcast_model(session.comm, plan.model.module());

@@ -35,7 +35,7 @@ class Recorder final : public Callback {
 
   void fit_started(const FitReport& report) override {
     steps_per_epoch_ = report.steps_per_epoch;
-    if (report.steps_done > 0) progress_.fit_started(steps_per_epoch_);
+    if (!report.validates_first) progress_.fit_started(steps_per_epoch_);
   }
 
   void validation_started(int64_t samples) override { progress_.validation_started(chunk_count(samples)); }

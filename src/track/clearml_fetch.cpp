@@ -20,7 +20,7 @@ namespace {
 namespace fs = std::filesystem;
 using Json = nlohmann::json;
 using detail::CachePlace;
-using detail::KeptModel;
+using detail::FileSum;
 
 constexpr const char* what_else =
     "; or give a local file: trainer.fit.ckpt_path for lab_train, its path for lab_infer";
@@ -185,24 +185,34 @@ void download(const ClearmlSettings& settings, const FetchOptions& options, cons
   }
 }
 
-// Puts the file into its place. False: it is not what the server says it is.
-bool fetch(const ClearmlSettings& settings, const FetchOptions& options, const ModelOfTask& wanted,
-           const OnServer& model, const CachePlace& place) {
+// How a file differs from what was uploaded; "": not at all, or the uploader did not say what that was.
+std::string difference(const FileSum& file, const OnServer& uploaded) {
+  const std::string bytes = std::to_string(file.bytes);
+  if (!uploaded.bytes.empty() && uploaded.bytes != bytes)
+    return text("has ", bytes, " bytes, ", uploaded.bytes.substr(0, 100), " were uploaded");
+  if (!uploaded.checksum.empty() && uploaded.checksum != file.checksum)
+    return text("has the checksum ", file.checksum, ", what was uploaded had ",
+                uploaded.checksum.substr(0, 100), " (XXH3-64)");
+  return "";
+}
+
+// Puts the file into its place, if it is what was uploaded; else returns how it differs.
+std::string fetch(const ClearmlSettings& settings, const FetchOptions& options, const ModelOfTask& wanted,
+                  const OnServer& model, const CachePlace& place) {
   const std::string from = local_path(model.uri), temporary = place.prepare();
-  KeptModel kept{model.task_name, model.model_id, model.uri, model.last_update};
   try {
     if (from.empty())
       download(settings, options, model.uri, temporary, wanted);
     else
       copy(from, temporary, wanted);
-    if (!detail::measure(temporary, kept))
-      throw IoError("cannot read back ", temporary, "; is the disk sound?");
+    const auto sum = detail::sum_of(temporary);
+    if (!sum) throw IoError("cannot read back ", temporary, "; is the disk sound?");
     // A file left in place may have gone on since it was registered.
-    const bool same = !from.empty() || ((model.bytes.empty() || model.bytes == std::to_string(kept.bytes)) &&
-                                        (model.checksum.empty() || model.checksum == kept.checksum));
-    if (same) place.keep(temporary, kept);
+    const std::string differs = from.empty() ? difference(*sum, model) : "";
+    if (differs.empty())
+      place.keep(temporary, {model.task_name, model.model_id, model.uri, model.last_update, *sum});
     unlink(temporary.c_str());
-    return same;
+    return differs;
   } catch (...) {
     unlink(temporary.c_str());
     throw;
@@ -214,15 +224,14 @@ bool is_kept(const CachePlace& place, const OnServer& model) {
   if (!kept || kept->model_id != model.model_id || kept->uri != model.uri) return false;
   std::error_code absent;
   const std::string from = local_path(model.uri);
-  const bool same_file = (model.bytes.empty() || model.bytes == std::to_string(kept->bytes)) &&
-                         (model.checksum.empty() || model.checksum == kept->checksum);
-  return same_file && !model.last_update.empty() && kept->last_update == model.last_update &&
-         (from.empty() || !fs::exists(from, absent));
+  return difference(kept->sum, model).empty() && !model.last_update.empty() &&
+         kept->last_update == model.last_update && (from.empty() || !fs::exists(from, absent));
 }
 
 FetchedModel fetch_known(const ClearmlSettings& settings, const ModelOfTask& wanted,
                          const FetchOptions& options, const Log& log) {
   ClearmlApi api(settings, options.api);
+  std::string differs;
   constexpr int tries = 3;  // a task that still trains may put a newer file there meanwhile
   for (int i = 0; i < tries; ++i) {
     const OnServer model = look_up(api, wanted, options.answer);
@@ -240,13 +249,15 @@ FetchedModel fetch_known(const ClearmlSettings& settings, const ModelOfTask& wan
     }
     log.info("fetching ", named(wanted), " (", quoted(model.task_name.substr(0, 200)), ") from ",
              model.uri.substr(0, model.uri.find('?')));  // a signature may stand behind it
-    if (fetch(settings, options, wanted, model, place)) return found;
+    differs = fetch(settings, options, wanted, model, place);
+    if (differs.empty()) return found;
     if (i + 1 < tries) std::this_thread::sleep_for(std::chrono::seconds(1));
   }
-  throw DataError("the file of ", named(wanted),
-                  " has another size or checksum than when it was uploaded; upload it again, or take another "
-                  "of the task's models",
-                  what_else);
+  throw DataError(
+      "the file of ", named(wanted), " ", differs,
+      ": it is damaged, or its upload was broken off; upload it again (a run of lab: lab_sync and "
+      "its folder), or take another of the task's models",
+      what_else);
 }
 
 }  // namespace
@@ -285,5 +296,7 @@ FetchedModel kept_model(const ModelOfTask& model, const std::string& root, const
   log.warn(why, "; using ", place->path(), ", as it was fetched before");
   return {place->path(), model.task_id, kept->task_name};
 }
+
+void forget(const std::string& path) { unlink(detail::record_of(path).c_str()); }
 
 }  // namespace lab

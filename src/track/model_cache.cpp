@@ -43,11 +43,11 @@ std::string folder_in(const fs::path& task_folder) {
   return (task_folder / "train" / "model_weights").string();
 }
 
-Json record_of(const ModelOfTask& model, const KeptModel& kept) {
+Json as_json(const ModelOfTask& model, const KeptModel& kept) {
   return {{"task_id", model.task_id}, {"task_name", kept.task_name},
           {"name", model.name},       {"model_id", kept.model_id},
           {"uri", kept.uri},          {"last_update", kept.last_update},
-          {"bytes", kept.bytes},      {"xxh3", kept.checksum}};
+          {"bytes", kept.sum.bytes},  {"xxh3", kept.sum.checksum}};
 }
 
 }  // namespace
@@ -71,20 +71,23 @@ std::string weights_ending(const std::string& uri) {
   return std::ranges::find(endings, ending) == endings.end() ? "bin" : ending;
 }
 
-bool measure(const std::string& path, KeptModel& model) {
+std::string record_of(const std::string& path) { return path + ".json"; }
+
+std::optional<FileSum> sum_of(const std::string& path, const std::function<bool()>& called_off) {
   const std::unique_ptr<XXH3_state_t, decltype(&XXH3_freeState)> state(XXH3_createState(), XXH3_freeState);
   std::ifstream in(path, std::ios::binary);
-  if (!in || !state || XXH3_64bits_reset(state.get()) != XXH_OK) return false;
+  if (!in || !state || XXH3_64bits_reset(state.get()) != XXH_OK) return std::nullopt;
   std::vector<char> block(size_t{1} << 20);
-  model.bytes = 0;
+  FileSum sum;
   while (in) {
+    if (called_off()) return std::nullopt;
     in.read(block.data(), std::ssize(block));
     const auto got = static_cast<size_t>(in.gcount());
-    if (XXH3_64bits_update(state.get(), block.data(), got) != XXH_OK) return false;
-    model.bytes += in.gcount();
+    if (XXH3_64bits_update(state.get(), block.data(), got) != XXH_OK) return std::nullopt;
+    sum.bytes += in.gcount();
   }
-  model.checksum = hex(XXH3_64bits_digest(state.get()));
-  return in.eof();
+  sum.checksum = hex(XXH3_64bits_digest(state.get()));
+  return in.eof() ? std::optional(sum) : std::nullopt;
 }
 
 CachePlace::CachePlace(ModelOfTask model, std::string path)
@@ -104,7 +107,7 @@ std::optional<CachePlace> CachePlace::newest(const std::string& root, const Mode
     if (!entry.path().filename().string().ends_with("-" + model.task_id)) continue;
     for (const char* ending : endings) {
       const CachePlace place(model, folder_in(entry.path()) + "/" + file_stem(model.name) + "." + ending);
-      const auto written = fs::last_write_time(place.record(), absent);
+      const auto written = fs::last_write_time(record_of(place.path()), absent);
       if (absent || (found && written <= time)) continue;
       found = place;
       time = written;
@@ -114,23 +117,21 @@ std::optional<CachePlace> CachePlace::newest(const std::string& root, const Mode
 }
 
 std::optional<KeptModel> CachePlace::whole() const {
-  KeptModel kept, there;
+  KeptModel kept;
   std::error_code absent;
   if (!fs::is_regular_file(path_, absent)) return std::nullopt;
   try {
-    const Json json = Json::parse(read_file(record(), "record of a fetched model", most_record));
+    const Json json = Json::parse(read_file(record_of(path_), "record of a fetched model", most_record));
     kept = {.task_name = json.at("task_name").get<std::string>(),
             .model_id = json.at("model_id").get<std::string>(),
             .uri = json.at("uri").get<std::string>(),
             .last_update = json.at("last_update").get<std::string>(),
-            .bytes = json.at("bytes").get<int64_t>(),
-            .checksum = json.at("xxh3").get<std::string>()};
+            .sum = {json.at("bytes").get<int64_t>(), json.at("xxh3").get<std::string>()}};
     if (json.at("task_id") != model_.task_id || json.at("name") != model_.name) return std::nullopt;
   } catch (const std::exception&) {  // no record, or none of ours: the file is fetched again
     return std::nullopt;
   }
-  const bool same = measure(path_, there) && there.bytes == kept.bytes && there.checksum == kept.checksum;
-  return same ? std::optional(kept) : std::nullopt;
+  return sum_of(path_) == kept.sum ? std::optional(kept) : std::nullopt;
 }
 
 std::string CachePlace::prepare() const {
@@ -150,8 +151,8 @@ void CachePlace::keep(const std::string& temporary, const KeptModel& model) cons
   if (problem)
     throw IoError("cannot give the fetched model its name ", path_, ": ", problem.message(),
                   "; check what is in its way there");
-  write_file_atomically(record(),
-                        record_of(model_, model).dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
+  write_file_atomically(record_of(path_),
+                        as_json(model_, model).dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
 }
 
 }  // namespace lab::detail

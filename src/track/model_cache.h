@@ -2,6 +2,7 @@
 // Where fetched models lie, under which names, and whether what lies there is what was fetched.
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 
@@ -17,15 +18,24 @@ std::string file_name(const std::string& name, size_t most);
 // any other ending: readers look into the file.
 std::string weights_ending(const std::string& uri);
 
+// By what a file's bytes are known.
+struct FileSum {
+  int64_t bytes = 0;
+  std::string checksum = {};  // XXH3-64, 16 hex digits
+  bool operator==(const FileSum&) const = default;
+};
+// nullopt: it cannot be read whole, or was called off on the way.
+std::optional<FileSum> sum_of(
+    const std::string& path, const std::function<bool()>& called_off = [] { return false; });
+
+// The path of the record beside a kept file.
+std::string record_of(const std::string& path);
+
 // What a kept file is.
 struct KeptModel {
   std::string task_name, model_id, uri, last_update;
-  int64_t bytes = 0;
-  std::string checksum = {};  // XXH3-64, 16 hex digits
+  FileSum sum = {};
 };
-
-// Size and checksum of a file, into `model`. False when it cannot be read whole.
-bool measure(const std::string& path, KeptModel& model);
 
 // The place of one model in the cache; a value.
 class CachePlace {
@@ -45,7 +55,6 @@ class CachePlace {
 
  private:
   explicit CachePlace(ModelOfTask model, std::string path);
-  std::string record() const { return path_ + ".json"; }
   ModelOfTask model_;
   std::string path_;
 };

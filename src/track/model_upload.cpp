@@ -12,6 +12,7 @@
 
 #include "lab/core/error.h"
 #include "track/asked.h"
+#include "track/model_cache.h"
 
 namespace lab {
 namespace {
@@ -94,8 +95,15 @@ class Publisher {
       : api_(api), task_(task), end_(end), reopen_(reopen) {}
 
   void put(const std::string& slot, const detail::WaitingModel& model, const std::string& uri,
-           uintmax_t size) {
+           const detail::FileSum& sum) {
     const std::string id = found_or_made(task_.name + " - " + slot, uri);
+    // First, as the file is there already: who fetches it meanwhile compares it with these.
+    call("models.add_or_update_metadata",
+         {{"model", id},
+          {"metadata",
+           {{{"key", "lab.size"}, {"type", "int"}, {"value", std::to_string(sum.bytes)}},
+            {{"key", "lab.xxh3"}, {"type", "str"}, {"value", sum.checksum}}}},
+          {"replace_metadata", false}});
     call("models.edit", {{"model", id},
                          {"uri", uri},
                          {"iteration", model.iteration},
@@ -113,10 +121,6 @@ class Publisher {
       call("tasks.started", {{"task", task_.id}, {"force", true}});
       call("tasks.add_or_update_model", entry);
     }
-    call("models.add_or_update_metadata",
-         {{"model", id},
-          {"metadata", {{{"key", "lab.size"}, {"type", "int"}, {"value", std::to_string(size)}}}},
-          {"replace_metadata", false}});
   }
 
  private:
@@ -190,6 +194,8 @@ std::optional<ApiError> publish_model(ClearmlApi& api, const ModelStore& store,
     return ApiError{.failure = HttpFailure::bad_url, .message = model.file + " is not there any more"};
   try {
     const Held held(model.file);
+    const auto sum = sum_of(held.path(), [&] { return api.cancelled() || Clock::now() > end; });
+    if (!sum) throw IoError(held.path(), " was not read to its end, to send it to ClearML");
     const ModelPlace place = model_place(store, settings, task, slot, model.file);
     const auto called_off = [&] { return api.cancelled() || Clock::now() > end; };
     if (!place.path.empty() && !copy_whole(held.path(), place.path, called_off))
@@ -198,7 +204,7 @@ std::optional<ApiError> publish_model(ClearmlApi& api, const ModelStore& store,
       const ApiAnswer sent = api.upload(place.storage_path, held.path(), {.deadline = deadline});
       if (!sent.ok()) return sent.error;
     }
-    Publisher(api, task, end, reopen).put(slot, model, place.uri, fs::file_size(held.path()));
+    Publisher(api, task, end, reopen).put(slot, model, place.uri, *sum);
     return std::nullopt;
   } catch (const ApiError& error) {
     return error;

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <set>
+#include <utility>
 
 #include "lab/core/error.h"
 #include "train/checkpoint_index.h"
@@ -43,12 +44,11 @@ void end_of_epochs(RunState& state, int64_t epochs, int64_t steps_per_epoch, con
 
 }  // namespace
 
-EarlierRun::EarlierRun(const std::string& path, const TrainPlan& plan, int64_t steps_per_epoch,
-                       const Log& log)
-    : file_(path) {
+EarlierRun::EarlierRun(WeightsFile file, const TrainPlan& plan, int64_t steps_per_epoch, const Log& log)
+    : file_(std::move(file)) {
   load_weights(file_, plan.model.module());
-  if (const SafetensorsFile* file = file_.safetensors())
-    take_lab(*file, plan, steps_per_epoch, log);
+  if (const SafetensorsFile* labs = file_.safetensors())
+    take_lab(*labs, plan, steps_per_epoch, log);
   else
     take_lightning(*file_.torch(), plan, steps_per_epoch, log);
   check_optimizer(plan);

@@ -244,17 +244,15 @@ FitResult Trainer::fit() {
                              s.samples,
                              validates ? s.context.validate->size() : 0,
                              measured_tags(s.plan, validates),
-                             s.steps};
+                             s.steps,
+                             s.validates_first};
   agree(s.comm, [&] { s.tell<const FitReport&>(&Callback::fit_started, fit_report); });
   s.reader = s.open_reader();
   if (s.options.enable_checkpointing) s.context.checkpoints.expect(s.snapshot());
   if (s.validates_first) s.first_validation();
   while (!s.stopping()) {
     if (!s.epoch_finished && s.at_epoch_end()) {
-      if (s.steps == 0)
-        s.first_validation();
-      else
-        s.finish_epoch();
+      s.finish_epoch();
     } else if (s.total_steps >= 0 && s.steps >= s.total_steps) {
       break;
     } else {

@@ -118,8 +118,8 @@ void Trainer::State::restore() {
     if (saved_buffers.defined()) buffers.restore(saved_buffers);
     if (saved_sums.defined()) train_sums.restore(saved_sums, leaves_of(numerics, comm.rank(), comm.size()));
   });
-  validates_first = flags[0] != 0 && steps > 0;
   if (flags[0] != 0 && steps == 0) epoch_finished = false;
+  validates_first = flags[0] != 0 || (steps == 0 && !epoch_finished);
 }
 
 }  // namespace lab

@@ -30,9 +30,9 @@ struct Trainer::State {
   LeafBuffers buffers;
   OrderedSums train_sums;  // of the epoch: loss and metrics per leaf
   int64_t samples = 0, epoch_steps = 0, total_steps = -1;
-  int64_t steps = 0;             // done
-  bool epoch_finished = false;   // its validation and records too; at step 0: the first validation
-  bool validates_first = false;  // though steps are done: they were another run's
+  int64_t steps = 0;            // done
+  bool epoch_finished = false;  // its validation and records too; at step 0: the first validation
+  bool validates_first = true;  // in this process, before its first step
   Clock::time_point saved_at = Clock::now();
   double epoch_seconds = 0;  // of training in this process
   int64_t epoch_samples = 0;

@@ -61,6 +61,15 @@ class Counting final : public Callback {
   int64_t by_, last_, count_ = 0;
 };
 
+// Notes whether a first validation is announced, and whether it comes.
+class Watching final : public Callback {
+ public:
+  std::string name() const override { return "watching"; }
+  void fit_started(const FitReport& report) override { announced = report.validates_first; }
+  void first_validation_finished(const EpochReport&) override { came = true; }
+  bool announced = false, came = false;
+};
+
 TrainPlan plan() {
   torch::manual_seed(3);
   torch::nn::Sequential net(torch::nn::Linear(features, 8), torch::nn::BatchNorm1d(8), torch::nn::ReLU(),
@@ -98,7 +107,7 @@ class TrainerTest : public testing::TestWithParam<const char*> {
     }
     Trainer trainer(
         std::move(what), options_,
-        {comm_, Log::silent(), source_, source_, *sink, {}, saved ? &*saved : nullptr, stop_signal});
+        {comm_, Log::silent(), source_, source_, *sink, {}, saved ? &*saved : nullptr, stop_signal, begins_});
     return trainer.fit();
   }
 
@@ -114,6 +123,7 @@ class TrainerTest : public testing::TestWithParam<const char*> {
   const test::TemporaryFolder temporary_;
   const std::shared_ptr<const Source> source_ = numbers(temporary_);
   TrainerOptions options_;
+  bool begins_ = false;  // what it goes on from is another run's
 };
 
 TEST_P(TrainerTest, GoesOnFromAnyStepBitForBit) {
@@ -147,6 +157,22 @@ TEST_P(TrainerTest, AStopThatOneRankIsAskedForSavesAllAtTheSameStep) {
   const FitResult result = fit(part, "last.safetensors");
   EXPECT_EQ(result.signal, 0);
   EXPECT_TRUE(last(part) == last(whole));
+}
+
+TEST_P(TrainerTest, ARunValidatesBeforeItsFirstStepAndSaysSo) {
+  const std::string path = folder("run");
+  const auto expect = [&](const std::string& from, bool validates) {
+    const auto watching = std::make_shared<Watching>();
+    TrainPlan watched = plan();
+    watched.callbacks = {watching};
+    fit(path, from, watched);
+    EXPECT_EQ(watching->came, validates) << from << begins_;
+    EXPECT_EQ(watching->announced, validates) << from << begins_;
+  };
+  expect("", true);
+  expect("epoch=1-step=6.safetensors", false);  // it goes on
+  begins_ = true;
+  expect("epoch=1-step=6.safetensors", true);
 }
 
 TEST_P(TrainerTest, ARunThatACallbackHasStoppedStaysStopped) {

@@ -1,4 +1,5 @@
-"""Fetches models of earlier tasks from the stand-in for a ClearML server: Lightning's, uploaded by the SDK, and lab's.
+"""Models of earlier tasks, from the stand-in for a ClearML server: lab fetches Lightning's, uploaded by the SDK, and
+its own; the SDK and PyTorch take lab's.
 
     clearml_retrieval_test.py BUILD_FOLDER
 """
@@ -14,6 +15,7 @@ import h5py
 import programs
 import torch
 from clearml_server import ClearmlServer
+from networks import ConvNet
 from safetensors.torch import load_file, safe_open
 from torch import nn
 
@@ -23,25 +25,20 @@ CONFIG = {
     "config.milestones": [5], "config.shift": 0, "trainer.init.log_every_n_steps": 1,
     "trainer.init.enable_progress_bar": "false",
 }
+TEST_DIGITS = "data/mnist-test.h5"
 torch.set_num_threads(1)
-
-
-class ConvNet(nn.Module):
-    def __init__(self, n=16):
-        super().__init__()
-        self.conv1, self.conv2 = nn.Conv2d(1, n, 3), nn.Conv2d(n, 2 * n, 3)
-        self.fc1, self.fc2 = nn.Linear(2 * n * 25, 64), nn.Linear(64, 10)
-
-    def forward(self, x):
-        x = nn.functional.max_pool2d(self.conv1(x).relu(), 2)
-        x = nn.functional.max_pool2d(self.conv2(x).relu(), 2)
-        return self.fc2(self.fc1(x.flatten(1)).relu())
 
 
 def digits(path, first=0, last=None):
     with h5py.File(path) as file:
         images = torch.from_numpy(file["images"][first:last]).float()[:, None] / 255
         return images, torch.from_numpy(file["labels"][first:last]).long()
+
+
+def logits_of(model):
+    """For the digits that nothing was trained on."""
+    with torch.no_grad():
+        return model(digits(TEST_DIGITS)[0])
 
 
 def lightning_checkpoint(path, last_batch=True):
@@ -84,6 +81,7 @@ def state_of(path):
 class Retrieval:
     def __init__(self, server, folder):
         self.server, self.folder, self.root = server, folder, folder / "artifacts"
+        self.out = folder / "results.csv"
         self.sdk = clearml_sdk.sandbox(folder / "sdk", server.environment())
         programs.ENVIRONMENT.update(server.environment(), CLEARML_CONFIG_FILE=str(folder / "none.conf"))
 
@@ -115,6 +113,22 @@ class Retrieval:
         assert done.returncode == code, f"exit {done.returncode}, not {code}\n{done.stderr}"
         for text in texts:
             assert done.stderr.count(text) == 1, f"{text!r} is not there once:\n{done.stderr}"
+
+    def infer(self, weights, ranks=0):
+        return programs.run(ranks, "lab_infer", "configs/mnist.toml", "--set",
+                            f"trainer.init.default_root_dir={self.root}", weights, TEST_DIGITS, self.out)
+
+    def predicted(self, weights, ranks=0):
+        """The class of each test digit by lab_infer, and what it says of them."""
+        done = self.infer(weights, ranks)
+        assert done.returncode == 0, done.stderr
+        with open(self.out, encoding="utf-8") as file:
+            return torch.tensor([int(row["prediction"]) for row in csv.DictReader(file)]), done.stdout
+
+    def stored(self, task):
+        """The file of a task's model "last" on the server."""
+        (path,) = (self.folder / "files").glob(f"**/*.{task}/models/last*")
+        return path
 
     def downloads(self):
         return len(self.server.records.of("files.download"))
@@ -150,20 +164,12 @@ def check_lightning(world):
     assert [step for step, _ in points(fresh, "loss/train_step")] == [0, 1, 2, 3]
     assert state_of(fresh / "checkpoints" / "last.safetensors")["optimizer"]["steps"] == 4
 
-    out = world.folder / "results.csv"
-    done = programs.run(2, "lab_infer", "configs/mnist.toml", "--set",
-                        f"trainer.init.default_root_dir={world.root}", f"task:{task}/best", "data/mnist-test.h5", out)
-    assert done.returncode == 0, done.stderr
-    images, _ = digits("data/mnist-test.h5")
-    with torch.no_grad():
-        logits = model(images)
-    two = logits.topk(2).values
-    with open(out, encoding="utf-8") as file:
-        ours = torch.tensor([int(row["prediction"]) for row in csv.DictReader(file)])
-    differ = ours != logits.argmax(1)
-    assert not bool((differ & (two[:, 0] - two[:, 1] > 1e-6)).any()), differ.nonzero()
-    local = programs.run(0, "lab_infer", "configs/mnist.toml", path, "data/mnist-test.h5", world.folder / "local.csv")
-    assert local.returncode == 0 and (world.folder / "local.csv").read_bytes() == out.read_bytes(), local.stderr
+    two = logits_of(model).topk(2)
+    differ = world.predicted(f"task:{task}/best", ranks=2)[0] != two.indices[:, 0]
+    assert not bool((differ & (two.values[:, 0] - two.values[:, 1] > 1e-6)).any()), differ.nonzero()
+    fetched = world.out.read_bytes()
+    world.predicted(path)
+    assert world.out.read_bytes() == fetched
 
     assert world.downloads() == 2, world.downloads()
 
@@ -207,6 +213,7 @@ def check_lab(world):
     assert state_of(second / "checkpoints" / "last.safetensors")["best"] == \
         state_of(straight / "checkpoints" / "last.safetensors")["best"]
     assert points(second, "loss/train_step") == points(straight, "loss/train_step")[4:]
+    assert (second / "log.txt").read_text(encoding="utf-8").count("Starting training") == 1
     assert points(second, "loss/validate") == [(0, points(straight, "loss/validate")[1][1]),
                                                points(straight, "loss/validate")[2]]
     local = world.trained(0, "-o", trainer__fit__ckpt_path=checkpoints / "last.safetensors",
@@ -218,6 +225,50 @@ def check_lab(world):
     world.refused(65, "this one has SGD", words=["-o"], config__optimizer="sgd",
                   trainer__fit__ckpt_path=checkpoints / "last.safetensors")
     return task
+
+
+def check_python(world):
+    """What a run of lab leaves is retrieved as torch-lab does, and predicts there what it predicts here."""
+    # The smaller the better: "best" is the epoch that predicts worst, which is not the last.
+    folder = world.trained(2, config__monitor="accuracy/validate", trainer__init__max_epochs=2)
+    task, labels = json.loads((folder / "run.json").read_text())["task_id"], digits(TEST_DIGITS)[1]
+    found = {}
+    for name, path in clearml_sdk.call(world.sdk, "retrieve", task, "last", "best").items():
+        converted = world.folder / f"{name}-of-lab.ckpt"
+        done = programs.run(0, "lab_ckpt", "convert", path, converted)
+        assert done.returncode == 0, done.stderr
+        model = ConvNet()
+        model.load_state_dict(torch.load(converted, weights_only=True)["state_dict"], strict=True)
+        found[name] = logits_of(model).argmax(1)
+        ours, said = world.predicted(folder / "checkpoints" / f"{name}.safetensors")
+        assert torch.equal(ours, found[name]), (ours != found[name]).nonzero()
+        right = int((found[name] == labels).sum())
+        assert said == f"accuracy {right / len(labels):g} ({right} of {len(labels)})\n", (name, right, said)
+    assert not torch.equal(found["last"], found["best"])
+    return task
+
+
+def check_damage(world, task):
+    """A file that is not what was uploaded is not kept; what is no model is fetched again at the next start."""
+    stored = world.stored(task)
+    whole = stored.read_bytes()
+    stored.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    done = world.infer(f"task:{task}")
+    assert done.returncode == 65 and done.stderr.count("what was uploaded had") == 1, done.stderr
+    assert not list(world.root.glob(f"*-{task}/train/model_weights/last*"))
+    stored.write_bytes(whole)
+    world.predicted(f"task:{task}")
+
+    page = world.folder / "page.safetensors"
+    page.write_text("<html>a proxy's, that came in place of the model</html>", encoding="utf-8")
+    other = world.task_with(last=page)
+    world.refused(65, f'it came as the model "last" of the task {other}', checkpoint__checkpoint_task_id=other)
+    (kept,) = world.root.glob(f"*-{other}/train/model_weights/last*")
+    assert kept.read_bytes() == page.read_bytes()
+    done = world.infer(f"task:{other}")
+    assert done.returncode == 65 and str(kept) in done.stderr, done.stderr
+    world.stored(other).write_bytes(whole)
+    world.predicted(f"task:{other}")
 
 
 def check_cache(world, task):
@@ -267,6 +318,10 @@ def main():
             print("what cannot go on is refused", flush=True)
             task = check_lab(world)
             print("a run's checkpoint goes on in another run, bit for bit", flush=True)
+            of_lab = check_python(world)
+            print("a run of lab is retrieved in Python, and predicts the same there", flush=True)
+            check_damage(world, of_lab)
+            print("what is damaged on the server, or no model, is not used", flush=True)
             check_cache(world, task)
             print("what was fetched is used again", flush=True)
             check_refusals(world, task)

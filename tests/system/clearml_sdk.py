@@ -3,6 +3,7 @@
     clearml_sdk.py record            a run with everything that lab records; prints {"id": ..}
     clearml_sdk.py read ID FOLDER    prints what the SDK sees of a task, models downloaded to FOLDER
     clearml_sdk.py import SESSION    imports an offline session (a zip or its folder); prints {"id": ..}
+    clearml_sdk.py retrieve ID NAME  prints where it puts a task's output model of that name; several are taken, too
     clearml_sdk.py models FOLDER     a task with each file of a folder as an output model; prints {"id": ..}
 
 The result is the last line of standard output, as JSON. sandbox() makes the environment that it must be started in.
@@ -108,6 +109,12 @@ def import_session(session):
     return {"id": Task.import_offline_session(session)}
 
 
+def retrieve(task_id, *names):
+    from clearml import Model, Task  # pylint: disable=import-outside-toplevel
+    task = Task.get_task(task_id=task_id)
+    return {name: Model(task.output_models_id[name]).get_local_copy() for name in names}
+
+
 def models(folder):
     from clearml import OutputModel, Task  # pylint: disable=import-outside-toplevel
     task = Task.init(project_name="test", task_name="mnist-earlier_v0", output_uri=True, reuse_last_task_id=False,
@@ -122,5 +129,6 @@ def models(folder):
 
 if __name__ == "__main__":
     stay_here()
-    result = {"record": record, "read": read, "import": import_session, "models": models}[sys.argv[1]](*sys.argv[2:])
+    commands = {"record": record, "read": read, "import": import_session, "retrieve": retrieve, "models": models}
+    result = commands[sys.argv[1]](*sys.argv[2:])
     print("\n" + PREFIX + json.dumps(result, ensure_ascii=False, default=str), flush=True)

@@ -49,4 +49,8 @@ FetchedModel fetch_model(const ClearmlSettings& settings, const ModelOfTask& mod
 FetchedModel kept_model(const ModelOfTask& model, const std::string& root, const std::string& why,
                         const Log& log);
 
+// For a fetched file that turned out to be no model: it stays, to be looked at, but its record goes, so that
+// it is not used again.
+void forget(const std::string& path);
+
 }  // namespace lab

@@ -20,6 +20,7 @@ struct FitReport {
   int64_t samples = 0, validation_samples = 0;
   std::vector<std::string> tags = {};  // of everything that is measured at the end of an epoch
   int64_t steps_done = 0;              // when an earlier run is continued
+  bool validates_first = true;         // first_validation_finished comes before the first step
 };
 
 struct StepReport {

@@ -17,10 +17,10 @@ namespace lab {
 // now, steps are counted as if all had had that.
 class EarlierRun {
  public:
-  // Reads the file and compares it with the plan: throws InputNotFound, IoError, and DataError for damage,
-  // another model, another optimizer, or a place within an epoch that this plan does not have. The plan's
-  // module then has the weights. What is not taken over is said in the log.
-  EarlierRun(const std::string& path, const TrainPlan& plan, int64_t steps_per_epoch, const Log& log);
+  // Compares the file with the plan: throws DataError for another model, another optimizer, or a place within
+  // an epoch that this plan does not have. The plan's module then has the weights. What is not taken over is
+  // said in the log.
+  EarlierRun(WeightsFile file, const TrainPlan& plan, int64_t steps_per_epoch, const Log& log);
 
   // Writes it as the first checkpoint of a run's checkpoint folder, and reads it back. Throws IoError.
   SavedRun begin_in(const std::string& folder) const;

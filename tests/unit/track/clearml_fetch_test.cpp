@@ -166,6 +166,16 @@ TEST_F(Fetch, WithoutTheServerWhatIsKeptIsUsed) {
   EXPECT_THROW(kept_model({"../x", "last"}, root, "offline", Log::silent()), InputNotFound);
 }
 
+TEST_F(Fetch, WhatIsForgottenStaysButIsFetchedAgain) {
+  const std::string path = fetch().path;
+  forget(path);
+  EXPECT_EQ(read_bytes(path), "weights");
+  EXPECT_THROW(kept_model({id, "last"}, root, "offline", Log::silent()), Unavailable);
+  server.body = "another";
+  EXPECT_EQ(read_bytes(fetch().path), "another");
+  EXPECT_EQ(server.downloads, 2);
+}
+
 TEST_F(Fetch, KeptOfAnotherModelOrTaskIsNotTaken) {
   fetch();
   const std::string other = "f" + id.substr(1);
@@ -205,23 +215,28 @@ TEST_F(Fetch, RightsAreAskedFor) {
 }
 
 TEST_F(Fetch, ComparesWithWhatLabWroteBesideTheModel) {
-  detail::KeptModel is;
+  const std::string checksum = "06cc94573ff53c71";
   write_bytes(outer / "sample", server.body);
-  ASSERT_TRUE(detail::measure(outer / "sample", is));
-  EXPECT_EQ(is.bytes, 7);
-  EXPECT_EQ(is.checksum, "06cc94573ff53c71");
-  detail::KeptModel nothing;
+  EXPECT_EQ(detail::sum_of(outer / "sample"), (detail::FileSum{7, checksum}));
   write_bytes(outer / "empty", "");
-  ASSERT_TRUE(detail::measure(outer / "empty", nothing));
-  EXPECT_EQ(nothing.checksum, "2d06800538d394c2");
+  write_bytes(outer / "damaged", "weighty");
+  EXPECT_EQ(detail::sum_of(outer / "empty"), (detail::FileSum{0, "2d06800538d394c2"}));
+  EXPECT_EQ(detail::sum_of(outer / "absent"), std::nullopt);
+  EXPECT_EQ(detail::sum_of(outer / "sample", [] { return true; }), std::nullopt);
   server.metadata = metadata("lab.size", "8");
-  EXPECT_EQ(error().first, ExitCode::bad_data);
+  auto [code, message] = error();
+  EXPECT_EQ(code, ExitCode::bad_data);
+  EXPECT_THAT(message, HasSubstr("has 7 bytes, 8 were uploaded"));
   EXPECT_EQ(server.downloads, 3);  // it may have been about to change
-  server.metadata = metadata("lab.xxh3", "0000000000000000");
-  EXPECT_EQ(error().first, ExitCode::bad_data);
+  server.metadata = metadata("lab.size", "7");
+  server.metadata.update(metadata("lab.xxh3", checksum));
+  server.body = "weighty";
+  std::tie(code, message) = error();
+  EXPECT_EQ(code, ExitCode::bad_data);
+  EXPECT_THAT(message, HasSubstr("checksum " + detail::sum_of(outer / "damaged")->checksum +
+                                 ", what was uploaded had " + checksum));
   EXPECT_TRUE(fs::is_empty(place));
-  server.metadata = metadata("lab.xxh3", is.checksum);
-  server.metadata.update(metadata("lab.size", "7"));
+  server.body = "weights";
   EXPECT_EQ(read_bytes(fetch().path), "weights");
 }
 
