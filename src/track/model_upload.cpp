@@ -97,13 +97,7 @@ class Publisher {
   void put(const std::string& slot, const detail::WaitingModel& model, const std::string& uri,
            const detail::FileSum& sum) {
     const std::string id = found_or_made(task_.name + " - " + slot, uri);
-    // First, as the file is there already: who fetches it meanwhile compares it with these.
-    call("models.add_or_update_metadata",
-         {{"model", id},
-          {"metadata",
-           {{{"key", "lab.size"}, {"type", "int"}, {"value", std::to_string(sum.bytes)}},
-            {{"key", "lab.xxh3"}, {"type", "str"}, {"value", sum.checksum}}}},
-          {"replace_metadata", false}});
+    say_sum(id, sum);  // first, as the file is there already: who fetches it meanwhile compares it with this
     call("models.edit", {{"model", id},
                          {"uri", uri},
                          {"iteration", model.iteration},
@@ -125,6 +119,18 @@ class Publisher {
 
  private:
   Json call(const std::string& action, const Json& body) { return detail::asked(api_, action, body, end_); }
+
+  // A server that does not take it has the model nonetheless.
+  void say_sum(const std::string& model_id, const detail::FileSum& sum) {
+    const Json size = {{"key", "lab.size"}, {"type", "int"}, {"value", std::to_string(sum.bytes)}};
+    const Json checksum = {{"key", "lab.xxh3"}, {"type", "str"}, {"value", sum.checksum}};
+    try {
+      call("models.add_or_update_metadata",
+           {{"model", model_id}, {"metadata", {size, checksum}}, {"replace_metadata", false}});
+    } catch (const ApiError& error) {
+      if (error.temporary) throw;
+    }
+  }
 
   std::string found_or_made(const std::string& name, const std::string& uri) {
     const Json found = call("models.get_all", {{"task", {task_.id}}, {"only_fields", {"id", "name"}}});
@@ -194,10 +200,10 @@ std::optional<ApiError> publish_model(ClearmlApi& api, const ModelStore& store,
     return ApiError{.failure = HttpFailure::bad_url, .message = model.file + " is not there any more"};
   try {
     const Held held(model.file);
-    const auto sum = sum_of(held.path(), [&] { return api.cancelled() || Clock::now() > end; });
+    const auto called_off = [&] { return api.cancelled() || Clock::now() > end; };
+    const auto sum = sum_of(held.path(), called_off);
     if (!sum) throw IoError(held.path(), " was not read to its end, to send it to ClearML");
     const ModelPlace place = model_place(store, settings, task, slot, model.file);
-    const auto called_off = [&] { return api.cancelled() || Clock::now() > end; };
     if (!place.path.empty() && !copy_whole(held.path(), place.path, called_off))
       return ApiError{.failure = HttpFailure::cancelled, .temporary = true};
     if (!place.storage_path.empty()) {

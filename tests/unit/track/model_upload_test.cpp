@@ -1,8 +1,10 @@
 #include "track/model_upload.h"
 
 #include <gtest/gtest.h>
+#include <stdlib.h>
 
 #include <filesystem>
+#include <nlohmann/json.hpp>
 
 #include "unit/temporary_folder.h"
 #include "unit/track/scripted_server.h"
@@ -11,6 +13,7 @@ namespace lab::detail {
 namespace {
 
 namespace fs = std::filesystem;
+using Json = nlohmann::json;
 
 // A server that takes every model.
 test::Reply taking(const std::string& request) {
@@ -46,7 +49,12 @@ class ModelUpload : public testing::Test {
 
   const std::string bytes_ = std::string(3'000'001, 'x') + "end";
   const test::TemporaryFolder folder_;
-  test::ScriptedServer server_{taking};
+  bool no_metadata_ = false;
+  test::ScriptedServer server_{[this](const std::string& request) {
+    if (no_metadata_ && request.find("add_or_update_metadata") != std::string::npos)
+      return test::reply(404, R"({"meta":{"result_code":404,"result_msg":"no such endpoint"},"data":{}})");
+    return taking(request);
+  }};
   ClearmlSettings settings_;
 };
 
@@ -56,6 +64,14 @@ TEST_F(ModelUpload, AFolderGetsTheFileAsAWhole) {
   EXPECT_FALSE(error) << error->message;
   EXPECT_EQ(shared_files(), std::vector<std::string>{folder_ / "shared/P/run.t1/models/best.safetensors"});
   EXPECT_EQ(test::read_bytes(folder_ / "shared/P/run.t1/models/best.safetensors"), bytes_);
+}
+
+TEST_F(ModelUpload, AServerThatTakesNoMetadataGetsTheModel) {
+  no_metadata_ = true;
+  ClearmlApi api(settings_);
+  const auto error = publish(api, std::chrono::seconds(20));
+  EXPECT_FALSE(error) << error->message;
+  EXPECT_NE(server_.requests().back().find("tasks.add_or_update_model"), std::string::npos);
 }
 
 TEST_F(ModelUpload, ACopyThatIsCalledOffLeavesNothing) {
@@ -77,6 +93,53 @@ TEST_F(ModelUpload, AFolderThatTakesNothingIsNamed) {
   ASSERT_TRUE(error);
   EXPECT_NE(error->message.find("shared/P/run.t1/models/best.safetensors"), std::string::npos)
       << error->message;
+}
+
+std::string answer(const Json& data) {
+  return Json{{"meta", {{"result_code", 200}, {"result_subcode", 0}}}, {"data", data}}.dump();
+}
+
+// Takes one model, and puts a newer file in its place while it is sent.
+class UploadOfAFileThatIsReplaced : public testing::Test {
+ protected:
+  UploadOfAFileThatIsReplaced() {
+    setenv("no_proxy", "127.0.0.1,localhost", 1);
+    test::write_bytes(file_, "weights");
+  }
+
+  test::Reply take(const std::string& request) {
+    const std::string line = request.substr(0, request.find('\r'));
+    if (line == "POST / HTTP/1.1") {
+      uploaded_ = request;
+      test::write_bytes(temporary_ / "newer", "trained on");
+      fs::rename(temporary_ / "newer", file_);
+      return test::reply(200, Json::array({"/project/name.id/models/last.safetensors"}).dump());
+    }
+    if (line.find("metadata") != std::string::npos)
+      metadata_ = Json::parse(request.substr(request.find("\r\n\r\n") + 4)).at("metadata");
+    return test::reply(200, answer({{"token", "a.b.c"}, {"id", "m1"}}));
+  }
+
+  const test::TemporaryFolder temporary_;
+  const std::string file_ = temporary_ / "last.safetensors";
+  std::string uploaded_;
+  Json metadata_;
+  test::ScriptedServer server_{[this](const std::string& request) { return take(request); }};
+};
+
+TEST_F(UploadOfAFileThatIsReplaced, SaysBesideTheModelWhatItHasSent) {
+  ClearmlSettings settings;
+  settings.api_host = settings.files_host = server_.url();
+  settings.access_key = Secret("KEY1");
+  settings.secret_key = Secret("SECRET1");
+  ClearmlApi api(settings);
+  const auto error = publish_model(api, {}, settings, {"id", "name", "p", "project"}, "last", {file_, "", 1},
+                                   std::chrono::seconds(30), false);
+  ASSERT_FALSE(error) << error->message;
+  EXPECT_NE(uploaded_.find("\r\n\r\nweights\r\n"), std::string::npos) << uploaded_;
+  const Json expected = {{{"key", "lab.size"}, {"type", "int"}, {"value", "7"}},
+                         {{"key", "lab.xxh3"}, {"type", "str"}, {"value", "06cc94573ff53c71"}}};
+  EXPECT_EQ(metadata_, expected);
 }
 
 }  // namespace
