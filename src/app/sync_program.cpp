@@ -44,8 +44,9 @@ std::string help_text() {
   return text(
       table.help({""}, false),
       "\nThe server and its keys are those of ~/clearml.conf and the CLEARML_* variables. Exit codes: 0 "
-      "all of it is\nthere, 64 wrong words, 66 no such run folder, 69 the server cannot be had now: try "
-      "again later.\n");
+      "all of it is\nthere, 64 wrong words, 65 the server refused some of it or a file is damaged, 66 no "
+      "such run "
+      "folder, 69\nthe server cannot be had now: try again later.\n");
 }
 
 Request parse(int argc, char** argv) {
@@ -108,13 +109,16 @@ void sync(const RunFolder& folder, RunRecord record, const ClearmlSettings& sett
   ClearmlSender sender(path, settings, log, options);
   send_all(sender, path, log);
   const auto task = sender.task();
-  if (task && (task->id != record.task_id || task->name != record.name)) {
+  if (!task)
+    throw DataError(path, "/", spool_file, " is missing or empty: there is nothing to send, and no task; ",
+                    "bring it back from a copy");
+  if (task->id != record.task_id || task->name != record.name) {
     record.task_id = task->id;
     record.name = task->name;
     folder.write_run_json(record);
   }
-  const std::string page = task ? results_page(settings, *task) : "";
-  std::cout << path << "  " << (task ? task->name : "") << "  " << (page.empty() ? "" : page) << std::endl;
+  std::cout << path << "  " << task->name << "  " << results_page(settings, *task) << std::endl;
+  if (const std::string words = sender.refusals(); !words.empty()) throw DataError(words);
 }
 
 void look_after(const std::string& path, const Request& request, const ClearmlAccess& access,

@@ -192,7 +192,9 @@ void Tracking::end(const std::string& status, const std::string& reason, const s
   log_.end_sink();
   spool_->status(status, reason, message);
   if (!thread_) return write_session();
-  if (thread_->finish(most)) return;
+  const bool all = thread_->finish(most);
+  if (const std::string words = sender_->refusals(); !words.empty()) log_.warn(words);
+  if (all) return;
   log_.warn("not yet on the ClearML server: ", sender_->left(), "; send it with: lab_sync ", folder_);
 }
 

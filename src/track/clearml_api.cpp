@@ -217,7 +217,7 @@ ApiAnswer ClearmlApi::repeated(const Exchange& exchange, CallOptions options) {
       continue;
     }
     const bool unsure = ready && error.may_have_worked && !options.repeatable;
-    if (!error.temporary || unsure) return answer;
+    if (!error.temporary || unsure || attempt + 1 >= options.tries) return answer;
     const milliseconds wait =
         std::max<milliseconds>(backoff(options_.retry, attempt, random_.uniform()), error.retry_after);
     if (Clock::now() + wait >= end || !sleep(wait)) return answer;

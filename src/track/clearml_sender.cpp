@@ -4,6 +4,7 @@
 #include <atomic>
 #include <filesystem>
 #include <fstream>
+#include <limits>
 #include <mutex>
 #include <nlohmann/json.hpp>
 #include <utility>
@@ -29,12 +30,22 @@ using Clock = std::chrono::steady_clock;
 using Milliseconds = std::chrono::milliseconds;
 
 constexpr int too_large = 413;                           // what servers in between answer
+constexpr size_t small_record = size_t{64} << 10;        // none of them means a record of so many bytes
 constexpr Milliseconds until_seen = Milliseconds(2000);  // a server shows new events a little later
 
 std::string dumped(const Json& record) { return record.dump(-1, ' ', false, Json::error_handler_t::replace); }
 
 // There is something else to be done first: no trouble to be told about.
 ApiError waiting() { return {.temporary = true}; }
+
+detail::SenderState known_state(const std::string& run_folder, const Log& log) {
+  try {
+    return detail::read_sender_state(run_folder);
+  } catch (const Error& e) {
+    log.warn(e.what(), "; the server is asked what it has");
+    return {};
+  }
+}
 
 // The server understood and says no: to send the same again changes nothing.
 bool is_refusal(const ApiError& error) {
@@ -50,7 +61,7 @@ struct ClearmlSender::Impl {
         settings(std::move(the_settings)),
         log(std::move(the_log)),
         options(the_options),
-        state(detail::read_sender_state(run_folder)) {
+        state(known_state(folder, log)) {
     renew();
     unsure_since = Clock::now() - until_seen;  // of an earlier process
     if (!is_line_end(state.offset)) state.offset = 0;
@@ -131,7 +142,11 @@ struct ClearmlSender::Impl {
     const auto left = std::chrono::duration_cast<Milliseconds>(end - Clock::now());
     const RegisteredTask made = register_task(*current(&Impl::api), described(), left);
     if (made.error) return made.error;
-    change([&](detail::SenderState& s) { s.task = made.task; });
+    change([&](detail::SenderState& s) {
+      s.task = made.task;
+      // It may be an earlier process's, whose state was lost: then some of the console is there.
+      s.console_tried = std::numeric_limits<int64_t>::max();
+    });
     const std::string page = results_page(settings, *made.task);
     log.info("ClearML task ", made.task->name, " (", made.task->id, ")", page.empty() ? "" : ": ", page);
     return std::nullopt;
@@ -163,10 +178,17 @@ struct ClearmlSender::Impl {
     if (answer.refused > 0) lose(answer.refused, answer.complaint);
     if (answer.error && answer.error->http_code == too_large && records.size() > 1) {
       const auto middle = records.begin() + std::ssize(records) / 2;
-      auto error = add({records.begin(), middle}, repeatable, end);
-      return error ? error : add({middle, records.end()}, repeatable, end);
+      if (auto error = add({records.begin(), middle}, repeatable, end)) return error;
+      auto error = add({middle, records.end()}, repeatable, end);
+      if (error) error->may_have_worked = true;  // the first half did
+      return error;
     }
-    return refused(answer.error, records.size());
+    auto error = answer.error;
+    if (error && error->http_code == too_large && lines.front().size() < small_record) {
+      error->temporary = true;
+      return error;
+    }
+    return refused(error, records.size());
   }
 
   // The console is the one thing that is doubled when it is sent twice: where an answer was lost, the server
@@ -179,7 +201,7 @@ struct ClearmlSender::Impl {
     const ApiAnswer answer =
         call("events.get_task_log",
              {{"task", state_now.task->id}, {"batch_size", 100}, {"navigate_earlier", true}}, end);
-    if (!answer.ok()) return refused(answer.error, 0);
+    if (!answer.ok() && answer.error->temporary) return answer.error;
     int64_t newest = 0;
     const Json data = Json::parse(answer.data, nullptr, false);
     if (data.is_object() && data.contains("events") && data["events"].is_array())
@@ -313,6 +335,15 @@ std::optional<ApiError> ClearmlSender::upload(Milliseconds deadline, bool reopen
       if (s.waiting[name] == sent) s.waiting.erase(name);  // else a newer one has come meanwhile
     });
   }
+}
+
+std::string ClearmlSender::refusals() const {
+  const int64_t lost = impl_->seen().lost;
+  if (lost == 0) return "";
+  return text(
+      "ClearML has refused ", lost, lost == 1 ? " record" : " records", " of ", impl_->folder,
+      " for good; to offer it all of them once more, as a new task where the old one is gone, remove ",
+      impl_->folder, "/clearml.json and run: lab_sync ", impl_->folder);
 }
 
 bool ClearmlSender::done() const {

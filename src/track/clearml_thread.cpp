@@ -63,12 +63,15 @@ void ClearmlThread::send_records() {
 }
 
 void ClearmlThread::upload_models() {
-  for (;;) {
+  for (bool said = false;;) {
     const auto error = sender_.upload(std::chrono::hours(24), end() != Clock::time_point::max());
     {
       const std::lock_guard lock(mutex_);
       if (ending_ && (records_done_ || Clock::now() >= end_)) return;
     }
+    if (!error) said = false;
+    if (error && !error->message.empty() && !std::exchange(said, true))
+      log_.warn(in_words(*error), "; the run goes on, its models wait in its folder and are sent later");
     wait(error && !error->temporary ? pace_.after_refusal : pace_.between);
   }
 }

@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <filesystem>
 #include <fstream>
@@ -20,6 +21,10 @@ namespace {
 namespace fs = std::filesystem;
 using Json = nlohmann::json;
 using Clock = std::chrono::steady_clock;
+
+// Then it is for the caller to say that it goes wrong, and to begin anew.
+constexpr int tries = 4;
+constexpr std::chrono::seconds for_calls{60};
 
 // What ClearML's SDK leaves as it is in the names of folders.
 const std::string name_characters = "'[]{}()$^,; +=/";
@@ -207,10 +212,11 @@ std::optional<ApiError> publish_model(ClearmlApi& api, const ModelStore& store,
     if (!place.path.empty() && !copy_whole(held.path(), place.path, called_off))
       return ApiError{.failure = HttpFailure::cancelled, .temporary = true};
     if (!place.storage_path.empty()) {
-      const ApiAnswer sent = api.upload(place.storage_path, held.path(), {.deadline = deadline});
+      const ApiAnswer sent =
+          api.upload(place.storage_path, held.path(), {.deadline = deadline, .tries = tries});
       if (!sent.ok()) return sent.error;
     }
-    Publisher(api, task, end, reopen).put(slot, model, place.uri, *sum);
+    Publisher(api, task, std::min(end, Clock::now() + for_calls), reopen).put(slot, model, place.uri, *sum);
     return std::nullopt;
   } catch (const ApiError& error) {
     return error;

@@ -37,8 +37,7 @@ SenderState read_sender_state(const std::string& run_folder) {
   try {
     return from_json(Json::parse(read_file(path, "state of what was sent to ClearML")));
   } catch (const Json::exception& e) {
-    throw DataError(path, " cannot be read: ", e.what(),
-                    "; bring it back from a copy, or remove it to send the run as a new task");
+    throw DataError(path, " cannot be read: ", e.what(), "; how far the run was sent is not known");
   }
 }
 

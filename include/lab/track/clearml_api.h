@@ -5,6 +5,7 @@
 #include <condition_variable>
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <mutex>
 #include <optional>
 #include <span>
@@ -46,6 +47,7 @@ struct CallOptions {
   std::chrono::milliseconds deadline{60'000};  // for all tries together, the waits between them included
   // Whether the call may take effect twice: sent again where it cannot be known whether it worked.
   bool repeatable = true;
+  int tries = std::numeric_limits<int>::max();  // the most of them
 };
 
 struct RetryPolicy {

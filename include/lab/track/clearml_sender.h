@@ -26,8 +26,8 @@ class ClearmlSender {
  public:
   using Milliseconds = std::chrono::milliseconds;
 
-  // Throws ConfigError where there is nothing to log in with, DataError and IoError for a state that cannot
-  // be read.
+  // Throws ConfigError where there is nothing to log in with. A state that cannot be read is begun anew, and
+  // the log says so: the task is found again, and what it has is not sent twice.
   ClearmlSender(const std::string& run_folder, ClearmlSettings settings, Log log, ApiOptions api = {});
   ~ClearmlSender();
   ClearmlSender(const ClearmlSender&) = delete;
@@ -45,6 +45,8 @@ class ClearmlSender {
   // Uploads the newest of each output model that waits. A task that was ended takes no models: `reopen` it
   // for them (it is ended again by what the spool says), or wait.
   std::optional<ApiError> upload(Milliseconds deadline, bool reopen);
+  // That the server has refused records or models for good, and what can be done; "" where it has none.
+  std::string refusals() const;
   // Whether nothing is left in the spool.
   bool done() const;
   // How much of the spool is not sent: bytes, and files that wait.
