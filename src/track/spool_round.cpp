@@ -3,6 +3,7 @@
 #include <optional>
 #include <utility>
 
+#include "lab/core/error.h"
 #include "lab/core/text.h"
 
 namespace lab::detail {
@@ -22,24 +23,31 @@ std::optional<Json> first_task(const std::string& path) {
   return std::nullopt;
 }
 
-}  // namespace
-
-Round read_round(const std::string& path, int64_t offset) {
-  Round round{{}, offset};
+void read_into(Round& round, const std::string& path, int64_t offset) {
   for (SpoolLines lines(path, offset); auto line = lines.next();) {
-    if (!line->ended) break;
+    if (!line->ended) return;
     const bool is_status = text_in(line->record, "type") == "status";
-    if (is_status && !round.records.empty()) break;
+    if (is_status && !round.records.empty()) return;
     round.end = line->end;
     if (line->damaged())
       ++round.damaged;
     else
       round.records.push_back(std::move(line->record));
-    if (is_status || round.end - offset > static_cast<int64_t>(most_at_once)) break;
+    if (is_status || round.end - offset > static_cast<int64_t>(most_at_once)) return;
   }
-  const bool begins = !round.records.empty() && is_task(round.records.front());
-  if (offset == 0 && !begins)
-    if (auto task = first_task(path)) round.records.insert(round.records.begin(), std::move(*task));
+}
+
+}  // namespace
+
+Round read_round(const std::string& path, int64_t offset) {
+  Round round{{}, offset};
+  try {
+    read_into(round, path, offset);
+    const bool begins = !round.records.empty() && is_task(round.records.front());
+    if (offset == 0 && !begins)
+      if (auto task = first_task(path)) round.records.insert(round.records.begin(), std::move(*task));
+  } catch (const IoError&) {  // a disk that is away for a while: the rest comes in a later round
+  }
   return round;
 }
 

@@ -17,8 +17,8 @@ struct Round {
   int64_t damaged = 0;  // so many lines
 };
 // Some 4 MiB at most. A status stands alone, since all that comes before it must have been sent. The task is
-// the first record from offset 0, wherever in the spool it is told, unless it is told nowhere. Throws
-// IoError.
+// the first record from offset 0, wherever in the spool it is told, unless it is told nowhere. What
+// cannot be read now is left for a later round.
 Round read_round(const std::string& spool, int64_t offset);
 
 // Lines of the console within a second of the first, with one level, are one event, whose time is that of the

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <string>
 #include <vector>
 
@@ -129,6 +130,15 @@ TEST_F(DamagedSpool, WhatAServerWouldNotTakeIsSkipped) {
   EXPECT_THAT(sent(damaged), ElementsAre("task", "status", "training_stats_scalar", "log", "status", "log"));
   EXPECT_EQ(last_status(folder_.path()), "completed");
   EXPECT_EQ(detail::digest_of(path_).damaged, damaged);
+}
+
+TEST_F(DamagedSpool, WhatCannotBeReadIsLeftForLater) {
+  std::filesystem::remove(path_);
+  std::filesystem::create_directory(path_);
+  EXPECT_TRUE(read_round(path_, 0).records.empty());
+  EXPECT_EQ(read_round(path_, 7).end, 7);
+  EXPECT_THROW(last_status(folder_.path()), IoError);
+  EXPECT_THROW(Spool(folder_.path(), Log::silent()), IoError);
 }
 
 TEST_F(DamagedSpool, NoByteCostsMoreThanItsLine) {
