@@ -185,9 +185,10 @@ std::string write_offline_session(const std::string& run_folder, const std::stri
   const std::string spool = run + "/" + spool_file;
   const SpoolDigest digest = detail::digest_of(spool);
   if (!digest.task)
-    throw DataError(spool,
-                    " does not say what the task is: the run ended before it had begun, or the file's ",
-                    "first line is damaged; there is nothing to import");
+    throw DataError(
+        spool, " does not say what the task is: the run ended before it had begun, or the file's ",
+        "first line is damaged; go on with it (lab_train --resume), which tells the task again, or bring ",
+        "the file back from a copy");
   const std::string id = session_id(digest.task->token, spool);
   const std::string sessions = run + "/clearml_offline", place = sessions + "/" + id;
   const std::string unfinished = sessions + "/." + id + ".partial";

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <fstream>
 #include <mutex>
 #include <nlohmann/json.hpp>
 #include <string_view>
@@ -12,9 +11,12 @@
 #include "lab/core/error.h"
 #include "lab/core/process.h"
 #include "track/record_file.h"
+#include "track/spool_lines.h"
 
 namespace lab {
 namespace {
+
+using detail::text_in;
 
 using Json = nlohmann::ordered_json;
 
@@ -28,29 +30,29 @@ int64_t now() {
 // What ClearML's graphs of the machine begin with: their iteration need not be one of the run.
 constexpr std::string_view monitored = ":monitor:";
 
-// Where the last whole line ends, and what the lines say about where the run was.
+// Where the last line ends, and what the lines say about where the run was.
 struct Earlier {
-  int64_t bytes = 0;
+  int64_t bytes = 0, lines = 0, damaged = 0;
   bool has_task = false;
   int64_t iteration = 0, time = 0;
   std::string status;
 };
 Earlier earlier_in(const std::string& path) {
   Earlier found;
-  std::ifstream in(path, std::ios::binary);
-  for (std::string line; std::getline(in, line) && !in.eof();) {
-    const Json record = Json::parse(line, nullptr, false);
-    if (!record.is_object()) break;
-    found.bytes += std::ssize(line) + 1;
-    const auto words = [&](const char* key) {
-      return record.contains(key) && record[key].is_string() ? record[key].get<std::string>() : "";
-    };
+  for (detail::SpoolLines lines(path); const auto line = lines.next();) {
+    if (!line->ended) break;
+    found.bytes = line->end;
+    ++found.lines;
+    found.damaged += line->damaged() ? 1 : 0;
+    const nlohmann::json& record = line->record;
     const auto number = [&](const char* key) {
       return record.contains(key) && record[key].is_number_integer() ? record[key].get<int64_t>() : 0;
     };
-    if (words("type") == "status") found.status = words("status");
-    found.has_task = found.has_task || words("type") == "task";
-    if (!words("metric").starts_with(monitored)) found.iteration = std::max(found.iteration, number("iter"));
+    const std::string type = text_in(record, "type");
+    if (type == "status") found.status = text_in(record, "status");
+    found.has_task = found.has_task || type == "task";
+    if (!text_in(record, "metric").starts_with(monitored))
+      found.iteration = std::max(found.iteration, number("iter"));
     found.time = std::max(found.time, number("timestamp"));
   }
   return found;
@@ -99,6 +101,9 @@ Spool::Spool(const std::string& run_folder, Log log) {
   const std::string path = run_folder + "/" + spool_file;
   const Earlier earlier = earlier_in(path);
   has_task_ = earlier.has_task;
+  if (earlier.damaged > 0)
+    log.warn(earlier.damaged, " of the ", earlier.lines, " records in ", path,
+             " are damaged: ClearML will not have them; all others are kept");
   file_ = std::make_unique<File>(path, log, earlier);
 }
 

@@ -1,7 +1,9 @@
 #include "track/spool_round.h"
 
-#include <fstream>
+#include <optional>
+#include <utility>
 
+#include "lab/core/error.h"
 #include "lab/core/text.h"
 
 namespace lab::detail {
@@ -12,46 +14,41 @@ using Json = nlohmann::json;
 constexpr size_t most_at_once = size_t{4} << 20;     // bytes of the spool in one round
 constexpr size_t longest_message = size_t{1} << 20;  // of one event of the console
 
-}  // namespace
+bool is_task(const Json& record) { return text_in(record, "type") == "task"; }
 
-std::string text_in(const Json& record, const char* key) {
-  if (!record.is_object()) return "";
-  const auto found = record.find(key);
-  return found != record.end() && found->is_string() ? found->get<std::string>() : "";
+// Where the first line is damaged, a process that went on has told it again.
+std::optional<Json> first_task(const std::string& path) {
+  for (SpoolLines lines(path); auto line = lines.next();)
+    if (line->ended && is_task(line->record)) return std::move(line->record);
+  return std::nullopt;
 }
+
+void read_into(Round& round, const std::string& path, int64_t offset) {
+  for (SpoolLines lines(path, offset); auto line = lines.next();) {
+    if (!line->ended) return;
+    const bool is_status = text_in(line->record, "type") == "status";
+    if (is_status && !round.records.empty()) return;
+    round.end = line->end;
+    if (line->damaged())
+      ++round.damaged;
+    else
+      round.records.push_back(std::move(line->record));
+    if (is_status || round.end - offset > static_cast<int64_t>(most_at_once)) return;
+  }
+}
+
+}  // namespace
 
 Round read_round(const std::string& path, int64_t offset) {
   Round round{{}, offset};
-  std::ifstream in(path, std::ios::binary);
-  in.seekg(offset);
-  for (std::string line; std::getline(in, line) && !in.eof();) {
-    Json record = Json::parse(line, nullptr, false);
-    const bool is_status = text_in(record, "type") == "status";
-    if (is_status && !round.records.empty()) break;
-    round.end += std::ssize(line) + 1;
-    if (record.is_object()) round.records.push_back(std::move(record));
-    if (is_status || round.end - offset > static_cast<int64_t>(most_at_once)) break;
+  try {
+    read_into(round, path, offset);
+    const bool begins = !round.records.empty() && is_task(round.records.front());
+    if (offset == 0 && !begins)
+      if (auto task = first_task(path)) round.records.insert(round.records.begin(), std::move(*task));
+  } catch (const IoError&) {  // a disk that is away for a while: the rest comes in a later round
   }
   return round;
-}
-
-TaskDescription description_of(const Json& record) {
-  TaskDescription task;
-  task.stem = record.at("stem");
-  task.token = record.at("token");
-  task.project = record.at("project");
-  task.type = record.at("task_type");
-  task.parent = record.at("parent");
-  task.tags = record.at("tags").get<std::vector<std::string>>();
-  task.output_uri = record.at("output_uri");
-  for (const Json& item : record.at("parameters"))
-    task.parameters.push_back({item.at("name"), item.at("value"), item.at("type")});
-  task.configuration = record.at("configuration");
-  const Json& script = record.at("script");
-  task.script = {script.at("binary"),     script.at("entry_point"), script.at("working_dir"),
-                 script.at("repository"), script.at("branch"),      script.at("commit"),
-                 script.at("diff")};
-  return task;
 }
 
 std::vector<Json> joined(const std::vector<Json>& lines) {

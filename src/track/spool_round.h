@@ -6,23 +6,20 @@
 #include <string>
 #include <vector>
 
-#include "lab/track/clearml_task.h"
+#include "track/spool_lines.h"
 
 namespace lab::detail {
 
-// A member that is a text; "" for anything else.
-std::string text_in(const nlohmann::json& record, const char* key);
-
-// Whole lines of the spool, parsed, from one offset to the next.
+// Lines of the spool from one offset to the next, without those that are damaged.
 struct Round {
   std::vector<nlohmann::json> records;
   int64_t end = 0;
+  int64_t damaged = 0;  // so many lines
 };
-// Some 4 MiB at most. A status stands alone, since all that comes before it must have been sent.
+// Some 4 MiB at most. A status stands alone, since all that comes before it must have been sent. The task is
+// the first record from offset 0, wherever in the spool it is told, unless it is told nowhere. What
+// cannot be read now is left for a later round.
 Round read_round(const std::string& spool, int64_t offset);
-
-// Of the record that a spool begins with. Throws nlohmann's exceptions for one that is not whole.
-TaskDescription description_of(const nlohmann::json& record);
 
 // Lines of the console within a second of the first, with one level, are one event, whose time is that of the
 // last: so the newest event says up to where the server has them.

@@ -3,7 +3,7 @@
 //
 // clearml.jsonl holds one JSON object per line, in the order of time. Each has "type" and "timestamp"
 // (milliseconds since 1970, never twice the same for the console):
-//   task    what the task is made from; the first line
+//   task    what the task is made from; the first line (told again behind it where that is damaged)
 //   status  "status": in_progress (a process has begun), completed, failed or stopped; "reason", "message"
 //   model   "slot" (best, last), "file" (absolute), "iter", "design" (config text)
 //   training_stats_scalar, plot, log    events of ClearML, without "task"
@@ -27,14 +27,15 @@ inline const std::string spool_file = "clearml.jsonl";
 // a_b and c, "epoch" as epoch twice.
 std::pair<std::string, std::string> title_and_series(const std::string& tag);
 
-// The last status that a run's spool tells of; "" where there is none.
+// The last status that a run's spool tells of; "" where there is none. Throws IoError.
 std::string last_status(const std::string& run_folder);
 
 // Appends to the spool. Safe to use from several threads; nothing throws but the constructor (IoError).
 // What was handed over survives the process being killed.
 class Spool final : public Tracker {
  public:
-  // A file that is there goes on: a tail that a killed process left unfinished is taken away.
+  // A file that is there goes on: a last line that a killed process left without its end is taken away.
+  // Damaged lines before it stay, and it is said how many.
   Spool(const std::string& run_folder, Log log);
   ~Spool() override;
 
