@@ -132,6 +132,7 @@ Tracking::Name Tracking::name_new_run(const RunNames& names) {
                                   ? adopt_task(api, access_.agent_task, *description_, for_the_agent)
                                   : register_task(api, *description_, for_the_name);
   claim_.task = made.task;
+  if (!made.warning.empty()) log_.warn(made.warning);
   if (made.task) {
     const std::string page = results_page(*access_.settings, *made.task);
     log_.info("ClearML task ", made.task->name, page.empty() ? "" : ", results page: ", page);
