@@ -61,7 +61,7 @@ void refuse_foreign_storage(const std::string& output_uri) {
 ClearmlAccess offline_access(const std::string& why_not) {
   ClearmlAccess access{.settings = {}, .agent_task = {}, .why_not = why_not, .offline = {}};
   try {
-    if (ClearmlSettings settings = clearml_settings(clearml_sources()); settings.configured())
+    if (ClearmlSettings settings = clearml_settings(clearml_sources(true)); settings.configured())
       access.offline = std::move(settings);
   } catch (const Error&) {
   }
@@ -72,9 +72,9 @@ ClearmlAccess offline_access(const std::string& why_not) {
 
 ClearmlAccess clearml_access(bool offline) {
   if (offline) return offline_access("");
-  const ClearmlSources sources = clearml_sources();
-  if (is_on(sources.environment, "CLEARML_OFFLINE_MODE"))
+  if (is_on(clearml_sources(true).environment, "CLEARML_OFFLINE_MODE"))
     return offline_access("CLEARML_OFFLINE_MODE is set: as with --offline");
+  const ClearmlSources sources = clearml_sources();
   ClearmlSettings settings = clearml_settings(sources);
   if (!settings.configured())
     return offline_access("no ClearML configured: the run is recorded in its folder only, as with --offline");
