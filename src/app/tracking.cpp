@@ -21,6 +21,7 @@ using std::chrono::milliseconds;
 
 constexpr milliseconds for_the_name{5'000};
 constexpr milliseconds for_the_agent{60'000};
+constexpr milliseconds for_the_last_word{5'000};
 
 ApiOptions api_options() {
   std::random_device device;
@@ -87,6 +88,10 @@ ClearmlAccess clearml_access(bool offline) {
 
 std::vector<std::string> edited_values(const ClearmlAccess& access) {
   if (access.agent_task.empty()) return {};
+  if (!is_task_id(access.agent_task))
+    throw ConfigError("CLEARML_TASK_ID = ", quoted(access.agent_task),
+                      " is no task's id, which has 32 hex digits; an agent sets it by itself, so unset it "
+                      "where you start the run");
   ClearmlApi api(*access.settings, api_options());
   const ApiAnswer answer =
       api.call("tasks.get_by_id", Json{{"task", access.agent_task}}.dump(), {.deadline = for_the_agent});
@@ -106,6 +111,20 @@ std::vector<std::string> edited_values(const ClearmlAccess& access) {
     if (const auto toml = toml_of_parameter(item["value"], type)) values.push_back(text(key, "=", *toml));
   }
   return values;
+}
+
+void fail_agent_task(const ClearmlAccess& access, const std::string& error) noexcept {
+  if (!access.settings || !is_task_id(access.agent_task)) return;
+  try {
+    const Json body = {{"task", access.agent_task},
+                       {"force", true},
+                       {"status_reason", "the run did not begin"},
+                       {"status_message", error}};
+    ClearmlApi(*access.settings, api_options())
+        .call("tasks.failed", body.dump(-1, ' ', false, Json::error_handler_t::replace),
+              {.deadline = for_the_last_word});
+  } catch (const std::exception&) {  // the error itself is said anyway
+  }
 }
 
 Tracking::Tracking(const Session& session, const RunConfig& config, const ClearmlAccess& access)

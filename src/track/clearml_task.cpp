@@ -261,6 +261,11 @@ RegisteredTask adopt_task(ClearmlApi& api, const std::string& id, const TaskDesc
   }
 }
 
+bool is_task_id(std::string_view text) {
+  return text.size() == 32 &&
+         std::ranges::all_of(text, [](unsigned char c) { return std::isxdigit(c) != 0; });
+}
+
 std::string in_words(const ApiError& error) {
   const bool refused = error.http_code == 401 || error.http_code == 403;
   return text(error.message,

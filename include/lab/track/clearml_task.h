@@ -4,6 +4,7 @@
 #include <chrono>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "lab/track/clearml_api.h"
@@ -55,6 +56,9 @@ RegisteredTask register_task(ClearmlApi& api, const TaskDescription& task,
 // "config" of `task`, and its tags beside those it has. All else stays, its name, project and script too.
 RegisteredTask adopt_task(ClearmlApi& api, const std::string& id, const TaskDescription& task,
                           std::chrono::milliseconds deadline);
+
+// 32 hex digits.
+bool is_task_id(std::string_view text);
 
 // Why something was not sent or found, with what to do about it; one line.
 std::string in_words(const ApiError& error);
