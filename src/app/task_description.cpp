@@ -7,6 +7,7 @@
 #include <random>
 #include <sstream>
 
+#include "app/python_list.h"
 #include "lab/core/error.h"
 #include "lab/core/process.h"
 
@@ -99,13 +100,10 @@ std::optional<std::string> toml_of_parameter(const std::string& value, const std
     return value == "True" ? "true" : value == "False" ? "false" : value;
   if (value == "None") return std::nullopt;
   if (!type.starts_with("list")) return value;
-  Json list = Json::parse(value, nullptr, false);
-  if (list.is_discarded()) {  // as Python writes them
-    std::string mended = value;
-    std::ranges::replace(mended, '\'', '"');
-    list = Json::parse(mended, nullptr, false);
-  }
-  return list.is_discarded() ? value : list.dump();
+  const Json list = Json::parse(value, nullptr, false);
+  if (!list.is_discarded()) return list.dump();
+  const auto as_python = python_list(value);
+  return as_python ? as_python->dump() : value;
 }
 
 std::string without_credentials(const std::string& repository) {

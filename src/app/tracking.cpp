@@ -21,6 +21,7 @@ using std::chrono::milliseconds;
 
 constexpr milliseconds for_the_name{5'000};
 constexpr milliseconds for_the_agent{60'000};
+constexpr milliseconds for_the_last_word{5'000};
 
 ApiOptions api_options() {
   std::random_device device;
@@ -61,7 +62,7 @@ void refuse_foreign_storage(const std::string& output_uri) {
 ClearmlAccess offline_access(const std::string& why_not) {
   ClearmlAccess access{.settings = {}, .agent_task = {}, .why_not = why_not, .offline = {}};
   try {
-    if (ClearmlSettings settings = clearml_settings(clearml_sources()); settings.configured())
+    if (ClearmlSettings settings = clearml_settings(clearml_sources(true)); settings.configured())
       access.offline = std::move(settings);
   } catch (const Error&) {
   }
@@ -72,9 +73,9 @@ ClearmlAccess offline_access(const std::string& why_not) {
 
 ClearmlAccess clearml_access(bool offline) {
   if (offline) return offline_access("");
-  const ClearmlSources sources = clearml_sources();
-  if (is_on(sources.environment, "CLEARML_OFFLINE_MODE"))
+  if (is_on(clearml_sources(true).environment, "CLEARML_OFFLINE_MODE"))
     return offline_access("CLEARML_OFFLINE_MODE is set: as with --offline");
+  const ClearmlSources sources = clearml_sources();
   ClearmlSettings settings = clearml_settings(sources);
   if (!settings.configured())
     return offline_access("no ClearML configured: the run is recorded in its folder only, as with --offline");
@@ -87,6 +88,10 @@ ClearmlAccess clearml_access(bool offline) {
 
 std::vector<std::string> edited_values(const ClearmlAccess& access) {
   if (access.agent_task.empty()) return {};
+  if (!is_task_id(access.agent_task))
+    throw ConfigError("CLEARML_TASK_ID = ", quoted(access.agent_task),
+                      " is no task's id, which has 32 hex digits; an agent sets it by itself, so unset it "
+                      "where you start the run");
   ClearmlApi api(*access.settings, api_options());
   const ApiAnswer answer =
       api.call("tasks.get_by_id", Json{{"task", access.agent_task}}.dump(), {.deadline = for_the_agent});
@@ -106,6 +111,20 @@ std::vector<std::string> edited_values(const ClearmlAccess& access) {
     if (const auto toml = toml_of_parameter(item["value"], type)) values.push_back(text(key, "=", *toml));
   }
   return values;
+}
+
+void fail_agent_task(const ClearmlAccess& access, const std::string& error) noexcept {
+  if (!access.settings || !is_task_id(access.agent_task)) return;
+  try {
+    const Json body = {{"task", access.agent_task},
+                       {"force", true},
+                       {"status_reason", "the run did not begin"},
+                       {"status_message", error}};
+    ClearmlApi(*access.settings, api_options())
+        .call("tasks.failed", body.dump(-1, ' ', false, Json::error_handler_t::replace),
+              {.deadline = for_the_last_word});
+  } catch (const std::exception&) {  // the error itself is said anyway
+  }
 }
 
 Tracking::Tracking(const Session& session, const RunConfig& config, const ClearmlAccess& access)
@@ -132,6 +151,7 @@ Tracking::Name Tracking::name_new_run(const RunNames& names) {
                                   ? adopt_task(api, access_.agent_task, *description_, for_the_agent)
                                   : register_task(api, *description_, for_the_name);
   claim_.task = made.task;
+  if (!made.warning.empty()) log_.warn(made.warning);
   if (made.task) {
     const std::string page = results_page(*access_.settings, *made.task);
     log_.info("ClearML task ", made.task->name, page.empty() ? "" : ", results page: ", page);

@@ -31,8 +31,11 @@ struct ClearmlAccess {
 ClearmlAccess clearml_access(bool offline);
 
 // What somebody edited on the server before an agent started us: KEY=VALUE as --set takes them, in TOML.
-// Throws Unavailable. Empty where there is no agent.
+// Throws Unavailable, ConfigError. Empty where there is no agent.
 std::vector<std::string> edited_values(const ClearmlAccess& access);
+
+// Tells an agent's task why its run did not begin, where the server hears it within 5 s. Never throws.
+void fail_agent_task(const ClearmlAccess& access, const std::string& error) noexcept;
 
 // A run's records for ClearML, from before its folder is there to the end of the process. What goes wrong
 // with the server after the start is said and never thrown.

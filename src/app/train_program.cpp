@@ -54,29 +54,32 @@ std::vector<std::string> sets_of(Session& session, ClearmlAccess& clearml) {
 
 ExitCode train(Session& session, const std::vector<Experiment>& experiments) {
   ClearmlAccess clearml;
-  const RunConfig config =
-      load_run_config(session.comm, session.line.config, sets_of(session, clearml), experiments);
-  start_computing(session, config.trainer, config.trainer.canonical() ? 1 : config.trainer.threads);
-  session.watchdog.limit({.least = config.trainer.hang_seconds});
-  session.world.heartbeat().phase(Phase::loading);
-  TrainPlan plan;
-  agree(session.comm, [&] {
-    seed_torch(static_cast<uint64_t>(config.trainer.seed), Purpose::init);
-    plan = config.experiment.train();
-  });
-  // Before there is a folder: a run that cannot begin leaves none.
-  const Sources sources = open_sources(session.comm, {plan.train.dataset, plan.validate.dataset});
-  std::unique_ptr<RunRecords> records;
-  agree(session.comm, [&] {
-    records =
-        std::make_unique<RunRecords>(session, config, plan, clearml, sources[0] ? sources[0]->size() : 0);
-  });
+  RunConfig config;
+  std::unique_ptr<RunRecords> records;  // refers to the config
   try {
+    config = load_run_config(session.comm, session.line.config, sets_of(session, clearml), experiments);
+    start_computing(session, config.trainer, config.trainer.canonical() ? 1 : config.trainer.threads);
+    session.watchdog.limit({.least = config.trainer.hang_seconds});
+    session.world.heartbeat().phase(Phase::loading);
+    TrainPlan plan;
+    agree(session.comm, [&] {
+      seed_torch(static_cast<uint64_t>(config.trainer.seed), Purpose::init);
+      plan = config.experiment.train();
+    });
+    // Before there is a folder: a run that cannot begin leaves none.
+    const Sources sources = open_sources(session.comm, {plan.train.dataset, plan.validate.dataset});
+    agree(session.comm, [&] {
+      records =
+          std::make_unique<RunRecords>(session, config, plan, clearml, sources[0] ? sources[0]->size() : 0);
+    });
     session.watchdog.report_to(require_shared_folder(session.comm, records->folder()) + "/hang.txt");
     return records->ended(fit(session, config, std::move(plan), sources, *records));
   } catch (const std::exception& e) {
     say_failure(session, e);
-    records->failed(failure_of(e));
+    if (records)
+      records->failed(failure_of(e));
+    else
+      fail_agent_task(clearml, failure_of(e).message);
     throw;
   }
 }

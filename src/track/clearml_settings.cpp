@@ -186,6 +186,35 @@ void find_credentials(ClearmlSettings& settings, const Search& search, const Env
   settings.secret_key = secret(hidden);
 }
 
+// As with ClearML's SDK: who has all keys in variables needs no file.
+bool needs_files(const Environment& environment) {
+  if (truth(variable(environment, "IGNORE_MISSING_CONFIG")).value_or(false)) return false;
+  const bool keys =
+      !variable(environment, "API_ACCESS_KEY").empty() && !variable(environment, "API_SECRET_KEY").empty();
+  return !keys && variable(environment, "AUTH_TOKEN").empty();
+}
+
+// Nothing for a file that may be missing and is. Not only regular files: what a shell passes as <(command) is
+// a pipe, which is not read where the server is not needed, as it might never end.
+std::optional<std::string> read_if_there(const std::string& path, const Environment& environment,
+                                         bool offline) {
+  namespace fs = std::filesystem;
+  std::error_code problem;
+  const fs::file_status status = fs::status(path, problem);
+  const bool named = !variable(environment, "CONFIG_FILE").empty();
+  const bool there = fs::exists(status) && !fs::is_directory(status);
+  if (offline && !fs::is_regular_file(status)) return std::nullopt;
+  if (!there && ((!named && !fs::is_directory(status)) || !needs_files(environment))) return std::nullopt;
+  if (!there)
+    throw ConfigError(named ? "CLEARML_CONFIG_FILE names " : "", path, named ? ", which is " : " is ",
+                      fs::is_directory(status) ? "a folder" : "not there",
+                      ", not a file with ClearML's settings; mend it, or set CLEARML_IGNORE_MISSING_CONFIG=1 "
+                      "to go on without ClearML");
+  std::ifstream in(path, std::ios::binary);
+  if (!in) throw IoError("cannot read ", path, ": ", system_error_text(errno), "; check who may read it");
+  return std::string(std::istreambuf_iterator<char>(in), {});
+}
+
 }  // namespace
 
 std::vector<std::string> clearml_files(const Environment& environment) {
@@ -194,20 +223,16 @@ std::vector<std::string> clearml_files(const Environment& environment) {
   return {expanded("~/trains.conf", environment), expanded("~/clearml.conf", environment)};
 }
 
-ClearmlSources clearml_sources() {
+ClearmlSources clearml_sources(bool offline) {
   ClearmlSources sources;
   for (char** entry = environ; entry && *entry; ++entry) {
     const std::string_view line = *entry;
     if (const size_t equals = line.find('='); equals != std::string_view::npos)
       sources.environment.emplace(line.substr(0, equals), line.substr(equals + 1));
   }
-  for (const std::string& path : clearml_files(sources.environment)) {
-    std::error_code problem;
-    if (!std::filesystem::is_regular_file(path, problem)) continue;
-    std::ifstream in(path, std::ios::binary);
-    if (!in) throw IoError("cannot read ", path, ": ", system_error_text(errno), "; check who may read it");
-    sources.files.push_back({path, {std::istreambuf_iterator<char>(in), {}}});
-  }
+  for (const std::string& path : clearml_files(sources.environment))
+    if (const auto text = read_if_there(path, sources.environment, offline))
+      sources.files.push_back({path, *text});
   std::array<char, 256> name{};
   if (gethostname(name.data(), name.size() - 1) == 0) sources.host_name = name.data();
   return sources;

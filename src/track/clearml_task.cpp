@@ -19,6 +19,7 @@ using Clock = std::chrono::steady_clock;
 
 constexpr int most_rivals = 50;  // rounds in which others were a moment earlier
 constexpr size_t page_size = 500;
+constexpr int unknown_task = 101;  // subcode; of a parent too
 
 // For Python's regular expressions.
 std::string escaped(const std::string& text) {
@@ -66,6 +67,8 @@ class Registrar {
  public:
   Registrar(ClearmlApi& api, const TaskDescription& task, std::chrono::milliseconds deadline)
       : api_(api), task_(task), end_(Clock::now() + deadline) {}
+
+  const std::string& warning() const { return warning_; }
 
   TaskIdentity run() {
     TaskIdentity identity{.id = {}, .name = {}, .project_id = project(), .project = task_.project};
@@ -156,11 +159,76 @@ class Registrar {
                  {"system_tags", {"development"}},
                  {"comment", text("lab ", version, ", run ", task_.token)}};
     if (!task_.parent.empty()) body["parent"] = task_.parent;
-    call("tasks.create", body);
+    try {
+      call("tasks.create", body);
+    } catch (const ApiError& error) {
+      if (error.result_subcode != unknown_task || body.erase("parent") == 0) throw;
+      call("tasks.create", body);
+      warning_ = text("the ClearML server does not know the task ", quoted(task_.parent),
+                      " (any more): this run's task is made without a parent");
+    }
   }
 
   ClearmlApi& api_;
   const TaskDescription& task_;
+  std::string warning_;
+  Clock::time_point end_;
+};
+
+// The calls that adopting takes. Each throws ApiError when it does not succeed in time. What others have put
+// on the task stays: its script, its tags, the other sections and configuration objects.
+class Adopter {
+ public:
+  Adopter(ClearmlApi& api, std::string id, Clock::time_point end)
+      : api_(api), id_(std::move(id)), end_(end) {}
+
+  TaskIdentity run(const TaskDescription& task) {
+    const Json row = member(call("tasks.get_by_id", Json::object()), "task");
+    const Json content = detail::content_of(task);
+    edit("tasks.edit_hyper_params",
+         {{"replace_hyperparams", "section"}, {"hyperparams", items(content["hyperparams"]["hparams"])}});
+    edit("tasks.edit_configuration",
+         {{"replace_configuration", false}, {"configuration", items(content["configuration"])}});
+    add_tags(member(row, "tags"), task.tags);
+    const std::string project_id = text_of(row, "project");
+    return {id_, text_of(row, "name"), project_id, project_id.empty() ? task.project : project(project_id)};
+  }
+
+ private:
+  Json call(const std::string& action, const Json& more) {
+    Json body = {{"task", id_}};
+    body.update(more);
+    return detail::asked(api_, action, body, end_);
+  }
+  void edit(const std::string& action, Json what) {
+    what["force"] = true;  // an agent's task is queued or runs already
+    call(action, what);
+  }
+
+  static Json member(const Json& object, const char* name) {
+    return object.is_object() && object.contains(name) ? object[name] : Json();
+  }
+  static Json items(const Json& object) {
+    Json list = Json::array();
+    for (const auto& entry : object.items()) list.push_back(entry.value());
+    return list;
+  }
+
+  void add_tags(Json tags, const std::vector<std::string>& ours) {
+    if (!tags.is_array()) tags = Json::array();
+    const size_t before = tags.size();
+    for (const std::string& tag : ours)
+      if (std::ranges::find(tags, Json(tag)) == tags.end()) tags.push_back(tag);
+    if (tags.size() > before) edit("tasks.edit", {{"tags", tags}});
+  }
+
+  std::string project(const std::string& id) {
+    const Json found = detail::asked(api_, "projects.get_by_id", {{"project", id}}, end_);
+    return text_of(member(found, "project"), "name");
+  }
+
+  ClearmlApi& api_;
+  std::string id_;
   Clock::time_point end_;
 };
 
@@ -176,7 +244,9 @@ int64_t next_version(const std::string& stem, const std::vector<std::string>& na
 RegisteredTask register_task(ClearmlApi& api, const TaskDescription& task,
                              std::chrono::milliseconds deadline) {
   try {
-    return {.task = Registrar(api, task, deadline).run(), .error = {}};
+    Registrar registrar(api, task, deadline);
+    TaskIdentity made = registrar.run();
+    return {.task = std::move(made), .error = {}, .warning = registrar.warning()};
   } catch (const ApiError& error) {
     return {.task = {}, .error = error};
   }
@@ -184,17 +254,16 @@ RegisteredTask register_task(ClearmlApi& api, const TaskDescription& task,
 
 RegisteredTask adopt_task(ClearmlApi& api, const std::string& id, const TaskDescription& task,
                           std::chrono::milliseconds deadline) {
-  const auto end = Clock::now() + deadline;
-  const auto left = [&] { return std::chrono::duration_cast<std::chrono::milliseconds>(end - Clock::now()); };
-  const ApiAnswer found = api.call("tasks.get_by_id", Json{{"task", id}}.dump(), {.deadline = left()});
-  if (!found.ok()) return {.task = {}, .error = found.error};
-  const Json data = Json::parse(found.data, nullptr, false);
-  const Json row = data.is_object() ? data.value("task", Json::object()) : Json::object();
-  const ApiAnswer edited =
-      api.call("tasks.edit", described(id, task).dump(-1, ' ', false, Json::error_handler_t::replace),
-               {.deadline = left()});
-  if (!edited.ok()) return {.task = {}, .error = edited.error};
-  return {.task = TaskIdentity{id, text_of(row, "name"), text_of(row, "project"), task.project}, .error = {}};
+  try {
+    return {.task = Adopter(api, id, Clock::now() + deadline).run(task), .error = {}};
+  } catch (const ApiError& error) {
+    return {.task = {}, .error = error};
+  }
+}
+
+bool is_task_id(std::string_view text) {
+  return text.size() == 32 &&
+         std::ranges::all_of(text, [](unsigned char c) { return std::isxdigit(c) != 0; });
 }
 
 std::string in_words(const ApiError& error) {

@@ -134,6 +134,14 @@ void set(CURL* curl, CURLoption option, Value value) {
   curl_easy_setopt(curl, option, value);
 }
 
+// curl takes no HTTP_PROXY, as to a CGI script that would be a header of its client; ClearML's SDK does, but
+// for such scripts. Null: what curl itself finds holds.
+const char* http_proxy_in_capitals(const std::string& url) {
+  const bool is_other =
+      !url.starts_with("http://") || std::getenv("http_proxy") || std::getenv("REQUEST_METHOD");
+  return is_other ? nullptr : std::getenv("HTTP_PROXY");
+}
+
 void set_request(CURL* curl, const HttpRequest& request) {
   set(curl, CURLOPT_URL, request.url.c_str());
   set(curl, CURLOPT_PROTOCOLS_STR, "http,https");
@@ -141,7 +149,9 @@ void set_request(CURL* curl, const HttpRequest& request) {
   set(curl, CURLOPT_HTTP_VERSION, static_cast<long>(CURL_HTTP_VERSION_1_1));
   set(curl, CURLOPT_FRESH_CONNECT, request.once ? 1L : 0L);
   set(curl, CURLOPT_NOSIGNAL, 1L);
-  set(curl, CURLOPT_QUICK_EXIT, 1L);  // else a limit or cancel() would wait for the resolver's own end
+  set(curl, CURLOPT_QUICK_EXIT, 1L);       // else a limit or cancel() would wait for the resolver's own end
+  set(curl, CURLOPT_ACCEPT_ENCODING, "");  // some proxies compress unasked: all that curl can decode
+  if (const char* proxy = http_proxy_in_capitals(request.url)) set(curl, CURLOPT_PROXY, proxy);
 }
 
 void set_limits(CURL* curl, const HttpLimits& limits) {

@@ -16,6 +16,8 @@ from clearml_runs import (LONG, Place, beside_a_server, check_complete, console_
 from safetensors.numpy import load_file
 
 PROJECT = "Deep/er (#1)"
+SCRIPT = {"repository": "git@theirs:a.git", "version_num": "1234", "entry_point": "theirs.py", "diff": "their diff",
+          "requirements": {"pip": "theirs"}}
 
 
 def slots_of(server, task):
@@ -184,19 +186,43 @@ def adopted(place, server, client):
         parameters = json.loads(json.dumps(task["hyperparams"]))
         for key, value in edited.items():
             parameters["hparams"][f"config/{key}"]["value"] = value
-        return client.task(name, project=task["project"], hyperparams=parameters, configuration=task["configuration"])
+        parameters["hparams"]["task/tags"]["value"] = "['ours']"  # as Python writes it
+        parameters["Args"] = {"who": {"section": "Args", "name": "who", "value": "theirs", "type": "str"}}
+        configuration = {**task["configuration"], "other": {"name": "other", "value": "theirs", "type": "yaml"}}
+        return client.task(name, project=client.data("projects.create", name=name, description="")["id"],
+                           hyperparams=parameters, configuration=configuration, script=SCRIPT, tags=["theirs"])
+
+    def check_kept(row):
+        assert row["script"] == SCRIPT and row["tags"] == ["theirs", "ours"], row
+        assert row["hyperparams"]["Args"]["who"]["value"] == "theirs", row["hyperparams"]
+        assert row["configuration"]["other"]["value"] == "theirs", row["configuration"]
+        assert all("/a clone of it/a clone of it." in urllib.parse.unquote(model["uri"]) and
+                   model["project"] == row["project"] for model in slots_of(server, row).values()), row["models"]
 
     good = clone("a clone of it", learning_rate="0.125")
-    place.train(values={"trainer.init.max_steps": 2}, environment={"CLEARML_TASK_ID": good})
+    as_agent = {"CLEARML_TASK_ID": good}
+    place.train(values={"trainer.init.max_steps": 2}, environment=as_agent)
     folder = next(folder for folder in place.runs() if json_of(folder)["task_id"] == good)
     assert json_of(folder)["name"] == "a clone of it", json_of(folder)
     assert tomllib.loads((folder / "config.toml").read_text())["config"]["learning_rate"] == 0.125
-    check_complete(server, folder, console=False)  # the agent sends it
+    row = check_complete(server, folder, console=False)  # the agent sends it
+    check_kept(row)
+    assert row["configuration"]["config"]["value"] == (folder / "config.toml").read_text(), row["configuration"]
     assert not console_of(server, good)
+    more = {"section": "hparams", "name": "trainer/init/max_steps", "value": "4", "type": "int"}
+    client.data("tasks.edit_hyper_params", task=good, force=True, hyperparams=[more])
+    place.train(f"--resume={folder}", environment=as_agent)
+    check_kept(check_complete(server, folder, console=False))
     for wrong in ({"learning_rate": "fast"}, {"learning_rate": "-1"}, {"patience": "1.5"}):
         key = next(iter(wrong))
-        done = place.train(environment={"CLEARML_TASK_ID": clone("a wrong one", **wrong)}, code=78)
+        bad = clone(f"a wrong {wrong[key]}", **wrong)
+        done = place.train(environment={"CLEARML_TASK_ID": bad}, code=78)
         assert key in done.said and wrong[key] in done.said, done.said
+        with server.store.lock:
+            row = dict(server.store.row("tasks", bad))
+        assert row["status"] == "failed" and key in row["status_message"], row
+    done = place.train(environment={"CLEARML_TASK_ID": "no task \udcff"}, code=78)
+    assert "CLEARML_TASK_ID" in done.said, done.said
     assert len(server.store.tasks) == 5, "adopting has made a task"
     print("CLEARML_TASK_ID: adopted, with its name and edited values; wrong ones are refused by name: 78", flush=True)
 
@@ -230,8 +256,12 @@ def refused(place, server, _client):
         assert uri in done.said, done.said
     done = place.train(values={"task.auto_connect_framework": "true"}, code=78)
     assert "auto_connect_framework" in done.said, done.said
+    for name in ("ab", "   ", " / /"):
+        for words in ((), ("-o",)):
+            done = place.train(*words, values={"task.project_name": json.dumps(name)}, code=78)
+            assert "project_name" in done.said and "at least 3 characters" in done.said, done.said
     assert not place.runs() and not server.store.tasks
-    print("other places for models, and what Task.init does not know: 78, by name", flush=True)
+    print("other places for models, projects that no server takes, what Task.init does not know: 78", flush=True)
 
 
 def required(place, server, _client):

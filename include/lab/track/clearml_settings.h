@@ -54,9 +54,11 @@ struct ClearmlSources {
 // ~/trains.conf and ~/clearml.conf.
 std::vector<std::string> clearml_files(const std::map<std::string, std::string>& environment);
 
-// Reads this process's environment and those of the files that are there. Throws IoError for one that is
-// there and cannot be read.
-ClearmlSources clearml_sources();
+// Reads this process's environment and those of the files that are there, pipes too. Throws IoError for one
+// that is there and cannot be read, ConfigError for one that CLEARML_CONFIG_FILE names and that is no file,
+// and for a folder of a file's name, unless the variables hold all keys or CLEARML_IGNORE_MISSING_CONFIG is
+// set. `offline`: regular files only, and without what else there is to say of them.
+ClearmlSources clearml_sources(bool offline = false);
 
 // A variable goes before the files, they go before the defaults. Throws ConfigError, which names the file or
 // variable and never shows a key.

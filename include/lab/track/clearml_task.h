@@ -4,6 +4,7 @@
 #include <chrono>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "lab/track/clearml_api.h"
@@ -43,16 +44,21 @@ int64_t next_version(const std::string& stem, const std::vector<std::string>& na
 struct RegisteredTask {
   std::optional<TaskIdentity> task;
   std::optional<ApiError> error;
+  std::string warning = {};  // what the server did not take of a task that it made; mostly ""
 };
 // Creates the task, and its project where that is missing, as STEM_vN in status "created". May be called
 // again after any failure: what an earlier call made is found by its token. Of several that start at once
-// each gets a version of its own.
+// each gets a version of its own. A parent that the server does not know (any more) is left out.
 RegisteredTask register_task(ClearmlApi& api, const TaskDescription& task,
                              std::chrono::milliseconds deadline);
 
-// The task that ClearML's agent made this run for: its name stays, what it is made from becomes `task`'s.
+// The task that ClearML's agent made this run for gets the section "hparams" and the configuration object
+// "config" of `task`, and its tags beside those it has. All else stays, its name, project and script too.
 RegisteredTask adopt_task(ClearmlApi& api, const std::string& id, const TaskDescription& task,
                           std::chrono::milliseconds deadline);
+
+// 32 hex digits.
+bool is_task_id(std::string_view text);
 
 // Why something was not sent or found, with what to do about it; one line.
 std::string in_words(const ApiError& error);

@@ -34,7 +34,8 @@ TEST(TaskParameter, AndBackIntoToml) {
   EXPECT_EQ(toml_of_parameter("", ""), std::nullopt);
   EXPECT_EQ(toml_of_parameter("None", ""), std::nullopt);
   EXPECT_EQ(toml_of_parameter("[1, 2]", "list/int"), "[1,2]");
-  EXPECT_EQ(toml_of_parameter("['a', 'b']", "list"), R"(["a","b"])");
+  EXPECT_EQ(toml_of_parameter(R"(['x', 'it\'s', "d'q"])", "list"), R"(["x","it's","d'q"])");
+  EXPECT_EQ(toml_of_parameter("[a, b]", "list"), "[a, b]");  // refused as what it is, with its name
 }
 
 TEST(TaskScript, HasNoCredentials) {

@@ -1,9 +1,15 @@
 #include "lab/track/clearml_settings.h"
 
 #include <gmock/gmock.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+
+#include <filesystem>
+#include <thread>
 
 #include "lab/core/error.h"
 #include "lab/core/text.h"
+#include "unit/temporary_folder.h"
 
 namespace lab {
 namespace {
@@ -158,6 +164,61 @@ TEST(ClearmlSettings, WrongValuesAreNamed) {
       error_of("", {{"CLEARML_API_HOST", "http://name:hidden@h"}}),
       testing::AllOf(testing::HasSubstr("CLEARML_API_HOST"), testing::Not(testing::HasSubstr("hidden"))));
   EXPECT_THAT(error_of("api.api_server: [http://h]"), testing::HasSubstr("single value"));
+}
+
+// A process whose home is empty, and whose variables name no server.
+class ClearmlFiles : public testing::Test {
+ protected:
+  ClearmlFiles() { setenv("HOME", folder_.path().c_str(), 1); }
+  ~ClearmlFiles() override {
+    for (const char* name : {"CLEARML_CONFIG_FILE", "CLEARML_IGNORE_MISSING_CONFIG", "CLEARML_API_ACCESS_KEY",
+                             "CLEARML_API_SECRET_KEY"})
+      unsetenv(name);
+  }
+  static void name(const std::string& path) { setenv("CLEARML_CONFIG_FILE", path.c_str(), 1); }
+  static std::string error() {
+    try {
+      clearml_sources();
+    } catch (const ConfigError& error) {
+      return error.what();
+    }
+    return "no error";
+  }
+  test::TemporaryFolder folder_;
+};
+
+TEST_F(ClearmlFiles, OneThatIsNamedHasToBeThere) {
+  EXPECT_EQ(error(), "no error");
+  for (const std::string& path : {folder_ / "none.conf", folder_.path()}) {
+    name(path);
+    EXPECT_THAT(error(), testing::AllOf(testing::HasSubstr("CLEARML_CONFIG_FILE"), testing::HasSubstr(path)));
+    EXPECT_TRUE(clearml_sources(true).files.empty());  // --offline
+  }
+  setenv("CLEARML_IGNORE_MISSING_CONFIG", "1", 1);
+  EXPECT_EQ(error(), "no error");
+  setenv("CLEARML_IGNORE_MISSING_CONFIG", "no", 1);
+  EXPECT_NE(error(), "no error");
+  setenv("CLEARML_API_ACCESS_KEY", "key", 1);
+  EXPECT_NE(error(), "no error");
+  setenv("CLEARML_API_SECRET_KEY", "secret", 1);
+  EXPECT_EQ(error(), "no error");
+}
+
+TEST_F(ClearmlFiles, AFolderInTheirPlaceIsAnError) {
+  std::filesystem::create_directory(folder_ / "clearml.conf");
+  EXPECT_THAT(error(), testing::HasSubstr(folder_ / "clearml.conf"));
+  EXPECT_TRUE(clearml_sources(true).files.empty());
+}
+
+TEST_F(ClearmlFiles, APipeIsReadButNotOffline) {
+  const std::string pipe = folder_ / "pipe";
+  ASSERT_EQ(mkfifo(pipe.c_str(), 0600), 0);
+  name(pipe);
+  EXPECT_TRUE(clearml_sources(true).files.empty());
+  std::thread writer([&] { test::write_bytes(pipe, "api.api_server: http://h:8008"); });
+  const ClearmlSources sources = clearml_sources();
+  writer.join();
+  EXPECT_EQ(clearml_settings(sources).api_host, "http://h:8008");
 }
 
 }  // namespace

@@ -125,6 +125,55 @@ TEST_F(Http, LongAnswersAreCutOff) {
   EXPECT_TRUE(std::filesystem::is_empty(folder_.path()));
 }
 
+// "the body of an answer", and 1001 times "x", as gzip leaves them.
+const std::string_view gzipped(
+    "\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\x03\x2b\xc9\x48\x55\x48\xca\x4f\xa9\x54\xc8\x4f\x53\x48"
+    "\xcc\x03\xa2\xe2\xf2\xd4\x22\x00\x4e\x61\xf9\x69\x15\x00\x00\x00",
+    39);
+const std::string_view gzipped_1001(
+    "\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\x03\xab\xa8\x18\x05\xa3\x60\x14\x0c\x7b\x00\x00\x07\x10\x8e"
+    "\xc5\xe9\x03\x00\x00",
+    29);
+
+TEST_F(Http, WhatIsCompressedUnaskedIsDecoded) {
+  ScriptedServer server([](const std::string& request) {
+    const bool is_long = request.starts_with("GET /long");
+    Reply out = reply(200, std::string(is_long ? gzipped_1001 : gzipped), "Content-Encoding: gzip\r\n");
+    if (request.starts_with("GET /torn"))
+      out = {.bytes = out.bytes.substr(0, out.bytes.size() - 9), .close = true};
+    return out;
+  });
+  EXPECT_EQ(client_.get(ask(server.url())).body, "the body of an answer");
+  const std::string path = folder_ / "file";
+  EXPECT_EQ(client_.download(ask(server.url() + "/torn"), path).failure, HttpFailure::dropped);
+  EXPECT_FALSE(std::filesystem::exists(path));
+  EXPECT_TRUE(client_.download(ask(server.url()), path).ok());
+  EXPECT_EQ(test::read_bytes(path), "the body of an answer");
+  HttpRequest request = ask(server.url() + "/long");
+  request.limits.answer_bytes = 1001;
+  EXPECT_TRUE(client_.get(request).ok());
+  request.limits.answer_bytes = 1000;
+  EXPECT_EQ(client_.get(request).failure, HttpFailure::too_large);
+  EXPECT_EQ(client_.download(request, folder_ / "long").failure, HttpFailure::too_large);
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "long"));
+}
+
+TEST_F(Http, AProxyInCapitalsCountsWhereThereIsNoOther) {
+  ScriptedServer proxy([](const std::string&) { return reply(200, "proxy"); });
+  ScriptedServer other([](const std::string&) { return reply(200, "other"); });
+  const auto said = [&](const char* url) { return client_.get(ask(url)).body; };
+  setenv("HTTP_PROXY", proxy.url().c_str(), 1);
+  EXPECT_EQ(said("http://no-such-host.invalid/"), "proxy");
+  EXPECT_EQ(said((other.url() + "/").c_str()), "other");  // as no_proxy says
+  setenv("REQUEST_METHOD", "GET", 1);                     // a CGI script's HTTP_PROXY is its client's word
+  EXPECT_EQ(said("http://no-such-host.invalid/"), "");
+  unsetenv("REQUEST_METHOD");
+  setenv("http_proxy", other.url().c_str(), 1);
+  EXPECT_EQ(said("http://no-such-host.invalid/"), "other");
+  unsetenv("http_proxy");
+  unsetenv("HTTP_PROXY");
+}
+
 TEST_F(Http, AnotherThreadCallsOff) {
   ScriptedServer server([](const std::string&) { return Reply{.bytes = "", .hang = true}; });
   std::thread other([&] {
