@@ -75,7 +75,7 @@ std::string text_of(const Json& object, const char* name) {
                   "trainer.init.default_root_dir");
   if (error.failure != HttpFailure::none || error.temporary) throw Unreachable{error.message};
   throw InputNotFound("there is no ", what, " for these credentials: ", error.message,
-                      "; check the id and the server", what_else);
+                      "; check the id and the server, and whether it was deleted", what_else);
 }
 
 Json asked(ClearmlApi& api, const std::string& action, const Json& question, const std::string& what,
@@ -87,18 +87,25 @@ Json asked(ClearmlApi& api, const std::string& action, const Json& question, con
 
 // The id of the model in the task's output slot of that name.
 std::string id_in_slot(const Json& task, const ModelOfTask& wanted) {
+  constexpr size_t most_named = 20;
   std::vector<std::string> there;
+  size_t more = 0;
   const Json& slots = member(member(task, "models"), "output");
   if (slots.is_array())
     for (const Json& slot : slots) {
       const std::string name = text_of(slot, "name");
       if (name == wanted.name && !text_of(slot, "model").empty()) return text_of(slot, "model");
-      if (there.size() < 20) there.push_back(quoted(name.substr(0, 100)));
+      if (there.size() < most_named)
+        there.push_back(quoted(name.substr(0, 100)));
+      else
+        ++more;
     }
   throw InputNotFound("the task ", wanted.task_id, " (", quoted(text_of(task, "name").substr(0, 200)),
                       ") has no output model ", quoted(wanted.name),
-                      there.empty() ? "; it has none at all: was a model uploaded?"
-                                    : text("; it has ", join(there), ": name one of them"));
+                      there.empty()
+                          ? "; it has none at all: was a model uploaded?"
+                          : text("; it has ", join(there), more == 0 ? "" : text(" and ", more, " more"),
+                                 ": name one of them"));
 }
 
 std::string metadata_of(const Json& model, const char* key) {
@@ -110,7 +117,9 @@ OnServer look_up(ClearmlApi& api, const ModelOfTask& wanted, std::chrono::millis
       asked(api, "tasks.get_by_id", {{"task", wanted.task_id}}, "task " + wanted.task_id, deadline), "task");
   OnServer found{.task_name = text_of(task, "name"), .model_id = id_in_slot(task, wanted)};
   const Json model = member(asked(api, "models.get_by_id", {{"model", found.model_id}},
-                                  "model " + quoted(found.model_id), deadline),
+                                  text("model ", quoted(found.model_id), ", ", quoted(wanted.name),
+                                       " of the task ", wanted.task_id, ","),
+                                  deadline),
                             "model");
   found.uri = text_of(model, "uri");
   found.last_update = text_of(model, "last_update");
@@ -178,7 +187,7 @@ void download(const ClearmlSettings& settings, const FetchOptions& options, cons
     throw InputNotFound("the file of ", named(wanted), " is gone from ", encoded,
                         ": take another of the task's models", what_else);
   try {
-    refuse(*answer.error, named(wanted));
+    refuse(*answer.error, "file of " + named(wanted));
   } catch (const Unreachable& e) {
     throw Unavailable("cannot fetch ", named(wanted), " from ", encoded, ": ", e.why,
                       "; start again once it can be reached", what_else);

@@ -42,7 +42,7 @@ struct Server {
   std::string broken;  // an action that is answered by `status`
   int status = 503;
   bool down = false;
-  int downloads = 0;
+  int downloads = 0, others = 0;
   ScriptedServer server{[this](const std::string& request) { return answer(request); }};
 
   Server() { uri = server.url() + "/project/models/last.safetensors"; }
@@ -62,7 +62,8 @@ struct Server {
     if (line.starts_with("POST /auth.login")) return reply(200, envelope(200, 0, {{"token", "a.b.c"}}));
     if (line.find("tasks.get_by_id") != std::string::npos) {
       const bool known = request.find(id) != std::string::npos;
-      const Json slots = {{{"name", "best"}, {"model", "m0"}}, {{"name", slot}, {"model", "m1"}}};
+      Json slots = {{{"name", "best"}, {"model", "m0"}}, {{"name", slot}, {"model", "m1"}}};
+      for (int i = 0; i < others; ++i) slots.push_back({{"name", "x" + std::to_string(i)}, {"model", "m2"}});
       const Json task = {{"id", id}, {"name", task_name}, {"models", {{"output", slots}}}};
       return known ? reply(200, envelope(200, 0, {{"task", task}})) : reply(400, envelope(400, 101));
     }
@@ -200,6 +201,19 @@ TEST_F(Fetch, SaysWhatIsNotThere) {
     server.uri = server.server.url() + end;
     EXPECT_THAT(error().second, HasSubstr("has no file"));
   }
+}
+
+TEST_F(Fetch, SaysWhoseModelIsNotThere) {
+  server.status = 400;
+  server.broken = "models.get_by_id";
+  EXPECT_THAT(error().second, HasSubstr("there is no model \"m1\", \"last\" of the task " + id + ", for"));
+  server.broken = "GET /project";
+  EXPECT_THAT(error().second, HasSubstr("there is no file of the model \"last\" of the task " + id + " for"));
+}
+
+TEST_F(Fetch, OfManyModelsNamesSomeAndCountsTheRest) {
+  server.others = 298;
+  EXPECT_THAT(error("lost").second, HasSubstr("\"x17\" and 280 more: name one of them"));
 }
 
 TEST_F(Fetch, RightsAreAskedFor) {
