@@ -21,7 +21,7 @@ Constraint power_of_two(int64_t most) {
 
 void describe(Fields<TaskOptions>& f) {
   using T = TaskOptions;
-  f("project_name", &T::project_name, at_least_characters(3, " \t\r\n\v\f/"), "ClearML project");
+  f("project_name", &T::project_name, not_empty(), "ClearML project");
   f("tags", &T::tags, "ClearML tags of the task");
   f("task_type", &T::task_type,
     one_of({"training", "testing", "inference", "data_processing", "application", "monitor", "controller",

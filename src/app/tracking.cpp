@@ -90,7 +90,7 @@ std::vector<std::string> edited_values(const ClearmlAccess& access) {
   if (access.agent_task.empty()) return {};
   if (!is_task_id(access.agent_task))
     throw ConfigError("CLEARML_TASK_ID = ", quoted(access.agent_task),
-                      " is no task's id, which has 32 hex digits; an agent sets it by itself, so unset it "
+                      " is no task's id; an agent sets it by itself, so unset it "
                       "where you start the run");
   ClearmlApi api(*access.settings, api_options());
   const ApiAnswer answer =
@@ -129,6 +129,9 @@ void fail_agent_task(const ClearmlAccess& access, const std::string& error) noex
 
 Tracking::Tracking(const Session& session, const RunConfig& config, const ClearmlAccess& access)
     : session_(session), config_(config), log_(session.log), access_(access) {
+  if (access_.settings && !is_project_name(config.task.project_name))
+    throw ConfigError("task.project_name = ", quoted(config.task.project_name),
+                      ": ClearML takes names of at least 3 characters; choose a longer one");
   if (access_.settings)
     model_store(config.task.output_uri, *access_.settings);
   else

@@ -65,15 +65,4 @@ Constraint not_empty() {
   return {.text = "not empty", .check = has_something, .of_whole_array = true};
 }
 
-Constraint at_least_characters(int64_t count, const std::string& edge) {
-  const auto is_long = [count, edge](const Value& value) {
-    const auto* string = std::get_if<std::string>(&value.data);
-    const size_t begin = string ? string->find_first_not_of(edge) : std::string::npos;
-    if (begin == std::string::npos) return false;
-    const std::string inner = string->substr(begin, string->find_last_not_of(edge) + 1 - begin);
-    return std::ranges::count_if(inner, [](char c) { return (c & 0xc0) != 0x80; }) >= count;
-  };
-  return {.text = text("at least ", count, " characters"), .check = is_long};
-}
-
 }  // namespace lab

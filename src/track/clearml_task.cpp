@@ -262,8 +262,17 @@ RegisteredTask adopt_task(ClearmlApi& api, const std::string& id, const TaskDesc
 }
 
 bool is_task_id(std::string_view text) {
-  return text.size() == 32 &&
-         std::ranges::all_of(text, [](unsigned char c) { return std::isxdigit(c) != 0; });
+  return !text.empty() && text.size() <= 64 && std::ranges::all_of(text, [](unsigned char c) {
+    return std::isalnum(c) != 0 || c == '-' || c == '_';
+  });
+}
+
+bool is_project_name(const std::string& text) {
+  const std::string around = " \t\r\n\v\f/";
+  const size_t begin = text.find_first_not_of(around);
+  if (begin == std::string::npos) return false;
+  const std::string inner = text.substr(begin, text.find_last_not_of(around) + 1 - begin);
+  return std::ranges::count_if(inner, [](char c) { return (c & 0xc0) != 0x80; }) >= 3;  // of UTF-8
 }
 
 std::string in_words(const ApiError& error) {

@@ -43,8 +43,6 @@ Constraint at_most(double bound);
 Constraint between(double low, double high);  // both included
 Constraint one_of(std::vector<std::string> names);
 Constraint not_empty();  // a string or array that has to be set
-// A string of so many characters (of UTF-8); those of `edge` at its begin and end do not count.
-Constraint at_least_characters(int64_t count, const std::string& edge);
 
 // What is known of one field without its struct.
 struct FieldDescription {

@@ -57,8 +57,11 @@ RegisteredTask register_task(ClearmlApi& api, const TaskDescription& task,
 RegisteredTask adopt_task(ClearmlApi& api, const std::string& id, const TaskDescription& task,
                           std::chrono::milliseconds deadline);
 
-// 32 hex digits.
+// Whether a server may have given it to a task: letters, digits, '-' and '_'; theirs have 32 hex digits.
 bool is_task_id(std::string_view text);
+
+// Whether a server takes it: 3 characters at least, blanks and '/' around them not counted.
+bool is_project_name(const std::string& text);
 
 // Why something was not sent or found, with what to do about it; one line.
 std::string in_words(const ApiError& error);

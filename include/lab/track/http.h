@@ -60,8 +60,8 @@ struct HttpOptions {
 
 // Keeps connections open between requests. Follows no redirection, keeps no cookies, takes proxies from the
 // environment (http_proxy, https_proxy, no_proxy, also in capitals). Bodies come decoded (Content-Encoding),
-// and the limit on an answer's size is on what they then are. For one thread, but for cancel(). Nothing here throws but
-// the constructor (Unavailable), and what goes wrong outside is in the answer.
+// and the limit on an answer's size is on what they then are. For one thread, but for cancel(). Nothing here
+// throws but the constructor (Unavailable), and what goes wrong outside is in the answer.
 class HttpClient {
  public:
   explicit HttpClient(HttpOptions options = {});

@@ -281,14 +281,6 @@ TEST(Constraints, HoldAtTheirBounds) {
        {{std::string("b")}},
        {{std::string("c")}, {std::string()}}},
       {not_empty(), "not empty", {{std::string("x")}, {Array{{true}}}}, {{std::string()}, {Array{}}}},
-      {at_least_characters(3, " /"),
-       "at least 3 characters",
-       {{std::string("a b")}, {std::string("a/b")}, {std::string("äöü")}, {std::string("  abc/")}},
-       {{std::string()},
-        {std::string("   ")},
-        {std::string("///")},
-        {std::string("/ab ")},
-        {std::string("öü")}}},
   };
   for (const auto& [constraint, text, allowed, refused] : cases) {
     EXPECT_EQ(constraint.text, text);

@@ -46,6 +46,15 @@ TEST(TaskId, Is32HexDigits) {
     EXPECT_FALSE(is_task_id(text)) << text;
 }
 
+TEST(Names, AreThoseThatAServerTakes) {
+  for (const char* name : {"abc", "a b", "a/b", "\u00e4\u00f6\u00fc", "  abc/"})
+    EXPECT_TRUE(is_project_name(name)) << name;
+  for (const char* name : {"", "   ", "///", "/ab ", "\u00f6\u00fc"})
+    EXPECT_FALSE(is_project_name(name)) << name;
+  EXPECT_TRUE(is_task_id("0123456789abcdef0123456789abcdef"));
+  for (const char* id : {"", "a b", "../x", "\xff\xfe"}) EXPECT_FALSE(is_task_id(id)) << id;
+}
+
 TEST(ResultsPage, IsWhereTheWebServerShowsIt) {
   ClearmlSettings settings;
   EXPECT_EQ(results_page(settings, {"t", "n", "p", "P"}), "");
