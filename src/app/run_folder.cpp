@@ -2,6 +2,7 @@
 
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <ctime>
@@ -10,6 +11,7 @@
 
 #include "lab/core/error.h"
 #include "lab/core/process.h"
+#include "lab/core/utf8.h"
 
 namespace lab {
 namespace {
@@ -104,6 +106,15 @@ bool is_version_of(const std::string& name, const RunNames& names) {
   const bool number = version.size() > 1 && version[0] == 'v' &&
                       version.find_first_not_of("0123456789", 1) == std::string::npos;
   return number || version == "offline" || version == "pending";
+}
+
+std::string folder_name(const std::string& task_name) {
+  std::string name = utf8_prefix(task_name, 150);
+  std::ranges::replace_if(
+      name, [](unsigned char c) { return c == '/' || c < 0x20; }, '_');
+  if (name.empty()) return "_";
+  if (name.front() == '.') name.front() = '_';
+  return name;
 }
 
 std::string utc_text(std::chrono::system_clock::time_point time) {

@@ -37,13 +37,6 @@ bool is_on(const std::map<std::string, std::string>& environment, const std::str
   return !(word == "0" || word == "n" || word == "no" || word == "f" || word == "false" || word == "off");
 }
 
-// A task's name may hold anything.
-std::string folder_name(std::string name) {
-  std::ranges::replace_if(
-      name, [](unsigned char c) { return c == '/' || c < 0x20; }, '_');
-  return name.substr(0, 150);
-}
-
 // What stands beside a model on the server: when and how good it is.
 std::string model_notes(const RunState& state) {
   Json metrics = Json::object();

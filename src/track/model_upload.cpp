@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "lab/core/error.h"
+#include "lab/core/utf8.h"
 #include "track/asked.h"
 #include "track/model_cache.h"
 
@@ -28,6 +29,31 @@ constexpr std::chrono::seconds for_calls{60};
 
 // What ClearML's SDK leaves as it is in the names of folders.
 const std::string name_characters = "'[]{}()$^,; +=/";
+
+// A folder has room for 255 bytes in its name: with '.' and a task's id behind it for so many.
+constexpr size_t most_folder_name = 222;
+
+// One name as ClearML's SDK writes it in a path; but none that leads elsewhere, or is longer than file
+// systems take.
+std::string folder_name(const std::string& name) {
+  if (name == "." || name == "..") return "_" + name.substr(1);
+  for (size_t most = most_folder_name;; --most) {
+    std::string encoded = percent_encoded(utf8_prefix(name, most), name_characters);
+    if (encoded.size() <= most_folder_name) return encoded;
+  }
+}
+
+// A '/' in the names of projects and tasks makes a folder below another.
+std::string folder_names(const std::string& names) {
+  std::string out;
+  for (size_t from = 0;;) {
+    const size_t slash = names.find('/', from);
+    out += folder_name(names.substr(from, slash - from));
+    if (slash == std::string::npos) return out;
+    out += '/';
+    from = slash + 1;
+  }
+}
 
 // A second name of the file, so that it stays what it is while the run replaces it.
 class Held {
@@ -186,9 +212,9 @@ namespace detail {
 ModelPlace model_place(const ModelStore& store, const ClearmlSettings& settings, const TaskIdentity& task,
                        const std::string& slot, const std::string& file) {
   if (store.kind == ModelStore::Kind::in_place) return {"", file_uri(file), ""};
-  const std::string name = percent_encoded(task.name.substr(0, 95), name_characters);
-  const std::string below = text("/", percent_encoded(task.project, name_characters), "/", name, ".", task.id,
-                                 "/models/", slot, fs::path(file).extension().string());
+  const std::string name = folder_names(utf8_prefix(task.name, 95));
+  const std::string below = text("/", folder_names(task.project), "/", name, ".", task.id, "/models/", slot,
+                                 fs::path(file).extension().string());
   if (store.kind == ModelStore::Kind::file_server)
     return {below, settings.files_host + percent_encoded(below, "/"), ""};
   const std::string path = store.folder + below;

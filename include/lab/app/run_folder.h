@@ -25,6 +25,10 @@ std::string task_name(const RunNames& names, const std::string& version);
 // Whether a run's name is one of these names, with any version.
 bool is_version_of(const std::string& task_name, const RunNames& names);
 
+// The name of the folder of a run with this name, which a server may have given: in its place, seen by `ls`,
+// and short enough for a file system.
+std::string folder_name(const std::string& task_name);
+
 // What run.json holds, in its order. Texts that are no UTF-8 are mended, numbers that are not finite are
 // null.
 struct RunRecord {

@@ -41,6 +41,16 @@ TEST(TaskName, IsMadeOfExperimentStemAndVersion) {
   EXPECT_EQ(task_name({"mnist", "mnist.2"}, "pending"), "mnist-mnist.2_pending");
 }
 
+TEST(FolderName, StaysInItsPlace) {
+  EXPECT_EQ(folder_name("mnist-mnist_v3"), "mnist-mnist_v3");
+  EXPECT_EQ(folder_name("my run (2) \u00e9"), "my run (2) \u00e9");
+  EXPECT_EQ(folder_name("../../x"), "_._.._x");
+  EXPECT_EQ(folder_name(".."), "_.");
+  EXPECT_EQ(folder_name("/a\nb"), "_a_b");
+  EXPECT_EQ(folder_name(""), "_");
+  EXPECT_EQ(folder_name(std::string(149, 'n') + "\u00e9"), std::string(149, 'n'));
+}
+
 TEST(TaskName, RefusesWhatWouldMakeItAmbiguous) {
   const struct {
     RunNames names;

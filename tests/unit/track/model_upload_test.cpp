@@ -95,6 +95,39 @@ TEST_F(ModelUpload, AFolderThatTakesNothingIsNamed) {
       << error->message;
 }
 
+std::string storage_path(const std::string& project, const std::string& task) {
+  ClearmlSettings settings;
+  settings.files_host = "http://files";
+  const TaskIdentity identity{.id = "t1", .name = task, .project_id = "p1", .project = project};
+  const ModelPlace place = model_place({}, settings, identity, "best", "/x/best.safetensors");
+  EXPECT_EQ(place.uri, "http://files" + percent_encoded(place.storage_path, "/"));
+  return place.storage_path;
+}
+
+TEST(ModelPlace, IsTheOneOfTheSdkForOrdinaryNames) {
+  const std::string end = ".t1/models/best.safetensors";
+  EXPECT_EQ(storage_path("A/B (#1)", "mnist-mnist_v3"), "/A/B (%231)/mnist-mnist_v3" + end);
+  EXPECT_EQ(storage_path("..a/.b/c..", "\u00e4 %"), "/..a/.b/c../%C3%A4 %25" + end);
+  EXPECT_EQ(storage_path("P", std::string(96, 'n')), "/P/" + std::string(95, 'n') + end);
+}
+
+TEST(ModelPlace, NeverLeadsElsewhere) {
+  const std::string end = ".t1/models/best.safetensors";
+  EXPECT_EQ(storage_path("../..", "../../x"), "/_./_./_./_./x" + end);
+  EXPECT_EQ(storage_path("a/../b/.", ".."), "/a/_./b/_/_." + end);
+}
+
+TEST(ModelPlace, HasNoNameThatIsTooLongForAFolder) {
+  const std::string end = ".t1/models/best.safetensors", letters(222, 'p');
+  EXPECT_EQ(storage_path(letters + "/" + letters, "x"), "/" + letters + "/" + letters + "/x" + end);
+  EXPECT_EQ(storage_path(letters + "pp/q", "x"), "/" + letters + "/q/x" + end);
+  std::string wide, encoded;
+  for (int i = 0; i < 30; ++i) wide += "\U0001f600";
+  for (int i = 0; i < 18; ++i) encoded += "%F0%9F%98%80";
+  EXPECT_EQ(storage_path(wide, wide), "/" + encoded + "/" + encoded + end);
+  EXPECT_EQ(storage_path("P", std::string(94, 'n') + "\u00e9"), "/P/" + std::string(94, 'n') + end);
+}
+
 std::string answer(const Json& data) {
   return Json{{"meta", {{"result_code", 200}, {"result_subcode", 0}}}, {"data", data}}.dump();
 }
