@@ -94,6 +94,9 @@ void send_all(ClearmlSender& sender, const std::string& path, const Log& log) {
     auto error = sender.send(for_records);
     const bool waits = error && error->message.empty();
     if (!error || waits) error = sender.upload(std::chrono::hours(24), true);
+    if (error && error->failure == HttpFailure::file && !error->temporary)
+      throw DataError("what is left of ", path, " cannot be sent: ", error->message,
+                      "; bring the file back from a copy, or go on with the run (lab_train --resume)");
     if (error && (!error->temporary || sender.left() == left))
       throw Unavailable("what is left of ", path, " (", sender.left(), ") cannot be sent: ", in_words(*error),
                         "; run lab_sync again when the server is back");

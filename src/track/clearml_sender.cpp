@@ -38,15 +38,6 @@ std::string dumped(const Json& record) { return record.dump(-1, ' ', false, Json
 // There is something else to be done first: no trouble to be told about.
 ApiError waiting() { return {.temporary = true}; }
 
-detail::SenderState known_state(const std::string& run_folder, const Log& log) {
-  try {
-    return detail::read_sender_state(run_folder);
-  } catch (const Error& e) {
-    log.warn(e.what(), "; the server is asked what it has");
-    return {};
-  }
-}
-
 // The server understood and says no: to send the same again changes nothing.
 bool is_refusal(const ApiError& error) {
   return !error.temporary && (error.result_code == 400 || error.http_code == too_large);
@@ -61,7 +52,7 @@ struct ClearmlSender::Impl {
         settings(std::move(the_settings)),
         log(std::move(the_log)),
         options(the_options),
-        state(known_state(folder, log)) {
+        state(detail::known_sender_state(folder, log)) {
     renew();
     unsure_since = Clock::now() - until_seen;  // of an earlier process
     if (!is_line_end(state.offset)) state.offset = 0;
@@ -142,6 +133,7 @@ struct ClearmlSender::Impl {
     const auto left = std::chrono::duration_cast<Milliseconds>(end - Clock::now());
     const RegisteredTask made = register_task(*current(&Impl::api), described(), left);
     if (made.error) return made.error;
+    if (!made.warning.empty()) log.warn(made.warning);
     change([&](detail::SenderState& s) {
       s.task = made.task;
       // It may be an earlier process's, whose state was lost: then some of the console is there.
@@ -160,7 +152,7 @@ struct ClearmlSender::Impl {
   }
   void lose(int64_t records, const std::string& why) {
     if (!said_refused.exchange(true))
-      log.warn("ClearML does not take ", records, " of the run's records: ", why);
+      log.warn("ClearML does not get ", records, " of the run's records: ", why);
     change([&](detail::SenderState& s) { s.lost += records; });
   }
 
@@ -202,13 +194,7 @@ struct ClearmlSender::Impl {
         call("events.get_task_log",
              {{"task", state_now.task->id}, {"batch_size", 100}, {"navigate_earlier", true}}, end);
     if (!answer.ok() && answer.error->temporary) return answer.error;
-    int64_t newest = 0;
-    const Json data = Json::parse(answer.data, nullptr, false);
-    if (data.is_object() && data.contains("events") && data["events"].is_array())
-      for (const Json& event : data["events"])
-        if (event.is_object() && event.contains("timestamp") && event["timestamp"].is_number())
-          if (const auto time = event["timestamp"].get<int64_t>(); time <= state_now.console_tried)
-            newest = std::max(newest, time);
+    const int64_t newest = detail::newest_time(answer.data, state_now.console_tried);
     change([&](detail::SenderState& s) {
       s.console_sent = std::max(s.console_sent, newest);
       s.console_tried = s.console_sent;
@@ -266,6 +252,7 @@ struct ClearmlSender::Impl {
     }
     if (auto error = add(points, true, end)) return error;
     if (auto error = send_console(console, end)) return error;
+    if (round.damaged > 0) lose(round.damaged, "their lines in " + spool + " are damaged");
     change([&](detail::SenderState& s) {
       for (auto& [slot, model] : models) s.waiting[slot] = model;
       s.offset = round.end;
@@ -341,8 +328,9 @@ std::string ClearmlSender::refusals() const {
   const int64_t lost = impl_->seen().lost;
   if (lost == 0) return "";
   return text(
-      "ClearML has refused ", lost, lost == 1 ? " record" : " records", " of ", impl_->folder,
-      " for good; to offer it all of them once more, as a new task where the old one is gone, remove ",
+      lost, lost == 1 ? " record" : " records", " of ", impl_->folder,
+      " did not get to ClearML: refused, or damaged here; to offer it all of them once more, as a new "
+      "task where the old one is gone, remove ",
       impl_->folder, "/clearml.json and run: lab_sync ", impl_->folder);
 }
 

@@ -41,6 +41,15 @@ SenderState read_sender_state(const std::string& run_folder) {
   }
 }
 
+SenderState known_sender_state(const std::string& run_folder, const Log& log) {
+  try {
+    return read_sender_state(run_folder);
+  } catch (const Error& e) {
+    log.warn(e.what(), "; the server is asked what it has");
+    return {};
+  }
+}
+
 void write_sender_state(const std::string& run_folder, const SenderState& state) {
   Json task;
   if (state.task)

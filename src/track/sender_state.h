@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 
+#include "lab/core/log.h"
 #include "lab/track/clearml_task.h"
 
 namespace lab::detail {
@@ -31,6 +32,8 @@ struct SenderState {
 
 // A run folder's state; where there is none yet, the beginning. Throws DataError, IoError.
 SenderState read_sender_state(const std::string& run_folder);
+// The beginning also for one that cannot be read, which the log says.
+SenderState known_sender_state(const std::string& run_folder, const Log& log);
 void write_sender_state(const std::string& run_folder, const SenderState& state);  // IoError
 
 }  // namespace lab::detail

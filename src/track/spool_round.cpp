@@ -1,5 +1,6 @@
 #include "track/spool_round.h"
 
+#include <algorithm>
 #include <optional>
 #include <utility>
 
@@ -49,6 +50,17 @@ Round read_round(const std::string& path, int64_t offset) {
   } catch (const IoError&) {  // a disk that is away for a while: the rest comes in a later round
   }
   return round;
+}
+
+int64_t newest_time(const std::string& answer, int64_t until) {
+  int64_t newest = 0;
+  const Json data = Json::parse(answer, nullptr, false);
+  if (data.is_object() && data.contains("events") && data["events"].is_array())
+    for (const Json& event : data["events"])
+      if (event.is_object() && event.contains("timestamp") && event["timestamp"].is_number())
+        if (const auto time = event["timestamp"].get<int64_t>(); time <= until)
+          newest = std::max(newest, time);
+  return newest;
 }
 
 std::vector<Json> joined(const std::vector<Json>& lines) {

@@ -45,7 +45,7 @@ class ClearmlSender {
   // Uploads the newest of each output model that waits. A task that was ended takes no models: `reopen` it
   // for them (it is ended again by what the spool says), or wait.
   std::optional<ApiError> upload(Milliseconds deadline, bool reopen);
-  // That the server has refused records or models for good, and what can be done; "" where it has none.
+  // That records or models were refused for good, or are damaged, and what can be done; "" where all is well.
   std::string refusals() const;
   // Whether nothing is left in the spool.
   bool done() const;

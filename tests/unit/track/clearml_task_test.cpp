@@ -39,13 +39,6 @@ TEST(NextVersion, OnlyExactlyThisNameCounts) {
   for (const auto& [stem, names, next] : tables) EXPECT_EQ(next_version(stem, names), next) << stem;
 }
 
-TEST(TaskId, Is32HexDigits) {
-  EXPECT_TRUE(is_task_id("0123456789abcdef0123456789abcdef"));
-  for (const char* text : {"", "0123456789abcdef0123456789abcde", "0123456789abcdef0123456789abcdef0",
-                           "0123456789abcdef0123456789abcdeg", "0123456789abcdef0123456789abcde\xff"})
-    EXPECT_FALSE(is_task_id(text)) << text;
-}
-
 TEST(Names, AreThoseThatAServerTakes) {
   for (const char* name : {"abc", "a b", "a/b", "\u00e4\u00f6\u00fc", "  abc/"})
     EXPECT_TRUE(is_project_name(name)) << name;
