@@ -36,7 +36,8 @@ class Started:
     """A program that runs, alone or under mpirun; ended, with all that it started, when its with block is left."""
 
     def __init__(self, command, environment, cwd):
-        self._out, self._said = tempfile.TemporaryFile("w+"), tempfile.TemporaryFile("w+")
+        self._out, self._said = (tempfile.TemporaryFile("w+", encoding="utf-8", errors="backslashreplace")
+                                 for _ in range(2))
         self.process = subprocess.Popen(list(map(str, command)), env=environment, cwd=cwd, stdout=self._out,
                                         stderr=self._said, stdin=subprocess.DEVNULL, start_new_session=True)
 
