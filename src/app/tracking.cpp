@@ -82,9 +82,9 @@ ClearmlAccess clearml_access(bool offline) {
 std::vector<std::string> edited_values(const ClearmlAccess& access) {
   if (access.agent_task.empty()) return {};
   if (!is_task_id(access.agent_task))
-    throw ConfigError("CLEARML_TASK_ID = ", quoted(access.agent_task),
-                      " is no task's id; an agent sets it by itself, so unset it "
-                      "where you start the run");
+    throw ConfigError(
+        "CLEARML_TASK_ID = ", Json(access.agent_task).dump(-1, ' ', false, Json::error_handler_t::replace),
+        " is no task's id; an agent sets it by itself, so unset it where you start the run");
   ClearmlApi api(*access.settings, api_options());
   const ApiAnswer answer =
       api.call("tasks.get_by_id", Json{{"task", access.agent_task}}.dump(), {.deadline = for_the_agent});

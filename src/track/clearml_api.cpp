@@ -97,7 +97,9 @@ struct ClearmlApi::Exchange {
 ClearmlApi::ClearmlApi(ClearmlSettings settings, ApiOptions options)
     : settings_(std::move(settings)),
       options_(options),
-      http_({.verify_tls = settings_.verify_tls, .ca_path = settings_.ca_path}),
+      http_({.verify_tls = settings_.verify_tls,
+             .ca_path = settings_.ca_path,
+             .http_proxy = settings_.http_proxy}),
       random_(options.seed),
       token_(settings_.token) {
   if (!settings_.configured())

@@ -186,6 +186,14 @@ void find_credentials(ClearmlSettings& settings, const Search& search, const Env
   settings.secret_key = secret(hidden);
 }
 
+// curl takes no HTTP_PROXY, as to a CGI script that would be a header of its client; the SDK does, but for
+// such scripts.
+std::string http_proxy(const Environment& environment) {
+  const auto capitals = environment.find("HTTP_PROXY");
+  const bool is_other = environment.contains("http_proxy") || environment.contains("REQUEST_METHOD");
+  return capitals == environment.end() || is_other ? "" : capitals->second;
+}
+
 // As with ClearML's SDK: who has all keys in variables needs no file.
 bool needs_files(const Environment& environment) {
   if (truth(variable(environment, "IGNORE_MISSING_CONFIG")).value_or(false)) return false;
@@ -250,6 +258,7 @@ ClearmlSettings clearml_settings(const ClearmlSources& sources) {
   const std::string verify = search("API_HOST_VERIFY_CERT", "api.verify_certificate").value;
   settings.verify_tls = verify.empty() || truth(verify).value_or(true);
   if (!verify.empty() && !truth(verify)) settings.ca_path = expanded(verify, environment);
+  settings.http_proxy = http_proxy(environment);
   if (environment.contains("CLEARML_DEFAULT_OUTPUT_URI"))
     settings.default_output_uri = trimmed(environment.at("CLEARML_DEFAULT_OUTPUT_URI"));
   if (settings.default_output_uri.empty())

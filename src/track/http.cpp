@@ -134,14 +134,6 @@ void set(CURL* curl, CURLoption option, Value value) {
   curl_easy_setopt(curl, option, value);
 }
 
-// curl takes no HTTP_PROXY, as to a CGI script that would be a header of its client; ClearML's SDK does, but
-// for such scripts. Null: what curl itself finds holds.
-const char* http_proxy_in_capitals(const std::string& url) {
-  const bool is_other =
-      !url.starts_with("http://") || std::getenv("http_proxy") || std::getenv("REQUEST_METHOD");
-  return is_other ? nullptr : std::getenv("HTTP_PROXY");
-}
-
 void set_request(CURL* curl, const HttpRequest& request) {
   set(curl, CURLOPT_URL, request.url.c_str());
   set(curl, CURLOPT_PROTOCOLS_STR, "http,https");
@@ -151,7 +143,6 @@ void set_request(CURL* curl, const HttpRequest& request) {
   set(curl, CURLOPT_NOSIGNAL, 1L);
   set(curl, CURLOPT_QUICK_EXIT, 1L);       // else a limit or cancel() would wait for the resolver's own end
   set(curl, CURLOPT_ACCEPT_ENCODING, "");  // some proxies compress unasked: all that curl can decode
-  if (const char* proxy = http_proxy_in_capitals(request.url)) set(curl, CURLOPT_PROXY, proxy);
 }
 
 void set_limits(CURL* curl, const HttpLimits& limits) {
@@ -169,6 +160,10 @@ void set_trust(CURL* curl, const HttpOptions& options) {
     set(curl, CURLOPT_CAPATH, options.ca_path.c_str());
   else if (!options.ca_path.empty())
     set(curl, CURLOPT_CAINFO, options.ca_path.c_str());
+}
+
+void set_proxy(CURL* curl, const std::string& url, const std::string& http_proxy) {
+  if (!http_proxy.empty() && url.starts_with("http://")) set(curl, CURLOPT_PROXY, http_proxy.c_str());
 }
 
 }  // namespace
@@ -338,6 +333,7 @@ HttpAnswer HttpClient::run(const HttpRequest& request, Transfer& transfer) {
   set_request(handle_, request);
   set_limits(handle_, request.limits);
   set_trust(handle_, options_);
+  set_proxy(handle_, request.url, options_.http_proxy);
   transfer.set_headers(request.headers);
   transfer.set_receivers();
   const CURLcode code = static_cast<CURLcode>(perform());

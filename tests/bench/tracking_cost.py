@@ -1,9 +1,10 @@
 """What recording a run in ClearML costs its training, against --offline: with a server that is well, and with others.
 
-    tracking_cost.py BUILD_FOLDER [--rounds N] [--epochs E] [--ranks R]
+    tracking_cost.py BUILD_FOLDER [--rounds N] [--epochs E] [--ranks R] [--only WORDS]    of the server's kind
 
-For a quiet machine. The sides run in A-B-B-A rounds; printed are the medians of their ratios with the least and the
-most, and an A/A control. Training is from the end of the first step to that of the last epoch, by the times in log.txt;
+For a quiet machine. In each round every run beside a server is between two of --offline, and is held against their
+mean; printed are the medians over the rounds with the least and the most. The A/A control holds each run of --offline
+against those next to it. Training is from the end of the first step to that of the last epoch, by the times in log.txt;
 the end is from there until the program is gone. The processor time is that of all ranks from start to end, which other
 work on the machine disturbs least. The server is a process of its own, of the lowest priority. Not a test.
 """
@@ -17,6 +18,8 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 import urllib.request
 
 SYSTEM = pathlib.Path(__file__).parents[1] / "system"
@@ -24,16 +27,11 @@ sys.path.insert(0, str(SYSTEM))
 
 from clearml_runs import Place, moment_of  # noqa: E402
 
-SERVERS = {
-    "well": None,
-    "accepts, never answers": {"kind": "hang"},
-    "answers 500": {"kind": "answer", "code": 500},
-    "answers after 5 s": {"kind": "slow", "seconds": 5},
-}
+WRITES = "(events[.]add_batch|tasks[.](create|edit|started|completed)|models[.](create|edit)|files[.]upload)"
 
 
 class Server:
-    """A stand-in that runs beside, with one fault or none."""
+    """A stand-in that runs beside."""
 
     def __init__(self, said):
         self._said = said
@@ -41,19 +39,68 @@ class Server:
     def environment(self):
         return self._said["environment"]
 
-    def add(self, fault):
-        request = urllib.request.Request(f"{self._said['control']}/add_fault", json.dumps(fault).encode())
-        urllib.request.urlopen(request, timeout=10).close()
+    def __call__(self, command, **arguments):
+        request = urllib.request.Request(f"{self._said['control']}/{command}", json.dumps(arguments).encode())
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return json.load(answer)
+
+    def close(self):
+        for host in ("api", "files"):
+            self("close_port", host=host)
+
+    def open(self):
+        for host in ("api", "files"):
+            self("open_port", host=host)
+
+
+def fault(kind, **options):
+    return lambda server: server("add_fault", kind=kind, **options)
+
+
+def beside(action):
+    """Does it once the run has sent its first points."""
+    def wait(server):
+        with contextlib.suppress(OSError):  # the server has ended with the run
+            while not server("requests", endpoint="events.add_batch"):
+                time.sleep(0.2)
+            action(server)
+    return lambda server: threading.Thread(target=wait, args=(server,), daemon=True).start()
+
+
+def revoke_each_second(server):
+    while True:
+        server("revoke_tokens")
+        time.sleep(1)
+
+
+def restart(server):
+    server.close()
+    time.sleep(2)
+    server.open()
+
+
+SERVERS = {  # what each does, and how it is brought to that
+    "is well": lambda server: None,
+    "is not there": Server.close,
+    "accepts, never answers": fault("hang"),
+    "answers 500": fault("answer", code=500, subcode=100),
+    "answers 429": fault("answer", code=429, headers={"Retry-After": "1"}),
+    "answers after 5 s": fault("slow", seconds=5),
+    "breaks off its answers": fault("truncate", where=WRITES),
+    "answers with a page": fault("garble", where=WRITES),
+    "revokes its tokens each second": beside(revoke_each_second),
+    "is restarted": beside(restart),
+    "dies": beside(Server.close),
+}
 
 
 @contextlib.contextmanager
-def running(folder, fault):
+def running(folder, spoil):
     command = ["nice", "-n", "19", sys.executable, SYSTEM / "clearml_server.py", "--folder", folder]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             server = Server(json.loads(process.stdout.readline()))
-            if fault:
-                server.add(fault)
+            spoil(server)
             yield server
         finally:
             process.terminate()
@@ -65,9 +112,9 @@ def processor_time():
     return used.ru_utime + used.ru_stime
 
 
-def once(words, fault, arguments):
+def once(words, spoil, arguments):
     """Seconds of one run: (training, its end, processor time)."""
-    with tempfile.TemporaryDirectory() as folder, running(folder, fault) as server:
+    with tempfile.TemporaryDirectory() as folder, running(folder, spoil) as server:
         place = Place(pathlib.Path(folder) / "place", server)
         before = processor_time()
         done = place.train(*words, ranks=arguments.ranks, values={
@@ -77,18 +124,23 @@ def once(words, fault, arguments):
         return last - moment_of(place.run(), "first step done"), done.ended - last, used
 
 
-def against(a, b, rounds):
-    """Per A-B-B-A round: the ratio of the speeds of a and b, by how much the end of a is longer, and a's processor time
-    over that of b."""
-    speeds, ends, used = [], [], []
-    for _ in range(rounds):
-        sides = [side() for side in (a, b, b, a)]
-        (a_time, b_time), (a_end, b_end), (a_used, b_used) = [
-            (sides[0][i] + sides[3][i], sides[1][i] + sides[2][i]) for i in range(3)]
-        speeds.append(b_time / a_time)
-        ends.append((a_end - b_end) / 2)
-        used.append(a_used / b_used)
-    return speeds, ends, used
+def against(run, before, after):
+    """Of a run and those of --offline next to it: the ratio of the speeds, by how much its end is longer, and its
+    processor time over theirs."""
+    training, end, used = ((a + b) / 2 for a, b in zip(before, after))
+    return training / run[0], run[1] - end, run[2] / used
+
+
+def a_round(servers, arguments):
+    """Per server, and for the A/A control, what against() gives."""
+    chain = [once(["-o"], SERVERS["is well"], arguments)]
+    for name in servers:
+        chain.append(once([], SERVERS[name], arguments))
+        chain.append(once(["-o"], SERVERS["is well"], arguments))
+    found = {name: [against(chain[2 * i + 1], chain[2 * i], chain[2 * i + 2])]
+             for i, name in enumerate(servers)}
+    offline = chain[::2]
+    return {"A/A": [against(b, a, c) for a, b, c in zip(offline, offline[1:], offline[2:])], **found}
 
 
 def told(name, values, unit=""):
@@ -101,17 +153,18 @@ def main():
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--epochs", type=int, default=200)
     parser.add_argument("--ranks", type=int, default=2)
+    parser.add_argument("--only", default="")
     arguments = parser.parse_args()
 
-    def offline():
-        return once(["-o"], None, arguments)
-
-    speeds, _, used = against(offline, offline, arguments.rounds)
-    told("speed offline / offline (A/A)", speeds)
-    told("  processor time", used)
-    for name, fault in SERVERS.items():
-        speeds, ends, used = against(lambda: once([], fault, arguments), offline, arguments.rounds)
-        told(f"speed with a server that {name} / offline".replace("that well", "that is well"), speeds)
+    servers = [name for name in SERVERS if arguments.only in name]
+    found = {name: [] for name in ["A/A", *servers]}
+    for i in range(arguments.rounds):
+        print(f"round {i + 1} of {arguments.rounds}", file=sys.stderr, flush=True)
+        for name, values in a_round(servers, arguments).items():
+            found[name] += values
+    for name, values in ((name, values) for name, values in found.items() if values):
+        speeds, ends, used = zip(*values)
+        told("speed offline / offline (A/A)" if name == "A/A" else f"speed with a server that {name} / offline", speeds)
         told("  processor time", used)
         told("  its end longer by", ends, " s")
 

@@ -32,6 +32,7 @@ struct ClearmlSettings {
   Secret token;                   // a ready one; goes before the keys
   bool verify_tls = true;
   std::string ca_path;             // file or folder of certificates to trust; "": the system's
+  std::string http_proxy;          // HTTP_PROXY where only that is set; "": see HttpOptions
   std::string default_output_uri;  // where models go; "": nothing said
   std::string worker;
   std::string cache_folder;  // "~" and variables replaced

@@ -55,13 +55,15 @@ struct HttpAnswer {
 
 struct HttpOptions {
   bool verify_tls = true;
-  std::string ca_path;  // file or folder of certificates to trust; "": the system's
+  std::string ca_path = "";     // file or folder of certificates to trust; "": the system's
+  std::string http_proxy = "";  // for addresses http://, where no_proxy lets it; "": what http_proxy says
 };
 
 // Keeps connections open between requests. Follows no redirection, keeps no cookies, takes proxies from the
-// environment (http_proxy, https_proxy, no_proxy, also in capitals). Bodies come decoded (Content-Encoding),
-// and the limit on an answer's size is on what they then are. For one thread, but for cancel(). Nothing here
-// throws but the constructor (Unavailable), and what goes wrong outside is in the answer.
+// environment (http_proxy; https_proxy and no_proxy, also in capitals). Bodies come decoded
+// (Content-Encoding), and the limit on an answer's size is on what they then are. For one thread, but for
+// cancel(). Nothing here throws but the constructor (Unavailable), and what goes wrong outside is in the
+// answer.
 class HttpClient {
  public:
   explicit HttpClient(HttpOptions options = {});

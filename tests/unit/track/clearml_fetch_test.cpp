@@ -149,19 +149,20 @@ TEST_F(Fetch, FetchesAgainWhatChangedThereOrHere) {
 
 TEST_F(Fetch, WithoutTheServerWhatIsKeptIsUsed) {
   EXPECT_EQ(fetch().path, place + "last.safetensors");
-  server.down = true;
-  patience = 100ms;
+  const auto change = [this](bool down, const std::string& broken) {
+    server.server.change([&] { server.down = down, server.broken = broken; });
+  };
+  patience = 100ms;  // so that an answer may still be under way when the next begins
+  change(true, "");
   EXPECT_EQ(fetch().path, place + "last.safetensors");
   EXPECT_EQ(kept_model({id, "last"}, root, "offline", Log::silent()).task_name, "mnist-mnist_v3");
   EXPECT_EQ(error("best").first, ExitCode::unavailable);
   EXPECT_THAT(error("best").second, HasSubstr("cannot be reached"));
-  server.down = false;
   for (const char* action : {"tasks.get_by_id", "models.get_by_id", "auth.login"}) {
-    server.broken = action;
+    change(false, action);
     EXPECT_EQ(fetch().path, place + "last.safetensors") << action;
   }
   write_bytes(place + "last.safetensors", "damaged");
-  server.broken = "auth.login";
   EXPECT_EQ(error().first, ExitCode::unavailable);
   EXPECT_THROW(kept_model({id, "last"}, root, "offline", Log::silent()), Unavailable);
   EXPECT_THROW(kept_model({"../x", "last"}, root, "offline", Log::silent()), InputNotFound);

@@ -221,5 +221,15 @@ TEST_F(ClearmlFiles, APipeIsReadButNotOffline) {
   EXPECT_EQ(clearml_settings(sources).api_host, "http://h:8008");
 }
 
+TEST(ClearmlSettings, AProxyInCapitalsCountsWhereThereIsNoOther) {
+  const auto proxy = [](const Environment& environment) { return settings_of("", environment).http_proxy; };
+  EXPECT_EQ(proxy({}), "");
+  EXPECT_EQ(proxy({{"HTTP_PROXY", "http://p:1"}}), "http://p:1");
+  EXPECT_EQ(proxy({{"HTTP_PROXY", "http://p:1"}, {"http_proxy", "http://q:1"}}), "");
+  EXPECT_EQ(proxy({{"HTTP_PROXY", "http://p:1"}, {"http_proxy", ""}}), "");
+  // a CGI script's HTTP_PROXY is its client's word
+  EXPECT_EQ(proxy({{"HTTP_PROXY", "http://p:1"}, {"REQUEST_METHOD", "GET"}}), "");
+}
+
 }  // namespace
 }  // namespace lab

@@ -68,6 +68,12 @@ class ScriptedServer {
     const std::lock_guard lock(mutex_);
     return requests_;
   }
+  // Does it while the handler waits: for changes of what that reads, in tests that do not wait for each
+  // answer.
+  void change(const std::function<void()>& what) {
+    const std::lock_guard lock(mutex_);
+    what();
+  }
   size_t connections() {
     const std::lock_guard lock(mutex_);
     return connections_.size();
