@@ -11,6 +11,7 @@
 #include <cstring>
 #include <new>
 
+#include "lab/core/flight_record.h"
 #include "lab/core/other_process.h"
 #include "lab/core/text.h"
 
@@ -147,6 +148,8 @@ Heartbeat::Heartbeat(std::shared_ptr<HeartbeatPage> page, int slot, int rank, in
   mine_->rank.store(rank, std::memory_order_release);  // last: the slot is taken
 }
 
+Heartbeat::~Heartbeat() = default;
+
 void Heartbeat::moved() { mine_->moved_at.store(now(), relaxed); }
 
 void Heartbeat::phase(Phase phase) {
@@ -166,18 +169,25 @@ void Heartbeat::step(int64_t number) {
   mine_->moved_at.store(time, relaxed);
 }
 
-void Heartbeat::enter(Collective kind, int64_t bytes) {
+void Heartbeat::enter(Collective kind, int64_t bytes, DType type) {
+  const int64_t time = now(), number = mine_->collective.load(relaxed) + 1;
   mine_->kind.store(kind, relaxed);
   mine_->bytes.store(bytes, relaxed);
-  mine_->collective.store(mine_->collective.load(relaxed) + 1, relaxed);
+  mine_->collective.store(number, relaxed);
   mine_->inside.store(1, relaxed);
-  moved();
+  mine_->moved_at.store(time, relaxed);
+  if (record_)
+    record_->begin({number, kind, type, mine_->phase.load(relaxed), mine_->step.load(relaxed), bytes, time});
 }
 
 void Heartbeat::exit() {
+  const int64_t time = now();
   mine_->inside.store(0, relaxed);
-  moved();
+  mine_->moved_at.store(time, relaxed);
+  if (record_) record_->end(mine_->collective.load(relaxed), time);
 }
+
+void Heartbeat::record_in(std::unique_ptr<FlightRecord> record) { record_ = std::move(record); }
 
 void Heartbeat::last_word(std::string_view word) {
   Word none = Word::none;
@@ -189,6 +199,7 @@ void Heartbeat::last_word(std::string_view word) {
 void Heartbeat::leave_in_order() {
   phase(Phase::ending);
   mine_->leaving.store(Leaving::in_order);
+  if (record_) record_->left(Leaving::in_order, 0);
 }
 
 void Heartbeat::leave_by_abort(int exit_code) {
@@ -196,6 +207,7 @@ void Heartbeat::leave_by_abort(int exit_code) {
   has_spoken();
   mine_->exit_code.store(exit_code, relaxed);
   mine_->leaving.store(Leaving::by_abort);
+  if (record_) record_->left(Leaving::by_abort, exit_code);
   moved();
 }
 
