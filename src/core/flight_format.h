@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <type_traits>
 
-#include "lab/core/purpose.h"
+#include "lab/core/errand.h"
 
 namespace lab::detail {
 
@@ -30,7 +30,7 @@ struct alignas(64) FlightSlot {
   int64_t step = 0, bytes = 0;
   int64_t began = 0, ended = 0;  // nanoseconds of the monotonic clock; ended 0: not yet
   uint8_t kind = 0, type = 0, phase = 0, unused = 0;
-  PurposeText purpose;
+  ErrandText purpose;
 };
 
 constexpr size_t flight_file_bytes = sizeof(FlightHead) + sizeof(FlightSlot) * flight_slots;

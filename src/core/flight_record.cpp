@@ -106,7 +106,7 @@ void FlightRecord::begin(const CollectiveCall& call) {
   slot.kind = static_cast<uint8_t>(call.kind);
   slot.type = static_cast<uint8_t>(call.type);
   slot.phase = static_cast<uint8_t>(call.phase);
-  slot.purpose = Purpose::of_this_thread();
+  slot.purpose = Errand::of_this_thread();
   store(slot.sequence, call.sequence, std::memory_order_release);
 }
 

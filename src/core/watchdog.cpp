@@ -86,9 +86,9 @@ struct Watchdog::Watch {
   std::atomic<bool> stop = false;
 
   std::mutex mutex;
-  HangLimits limits;     // under the mutex
-  std::string report;    // under the mutex
-  std::mutex act_mutex;  // held while it acts
+  HangLimits limits;         // under the mutex
+  std::string report, more;  // under the mutex
+  std::mutex act_mutex;      // held while it acts
   std::function<void(const std::string&)> last_act;
 
   // The rest belongs to the thread.
@@ -224,11 +224,11 @@ void Watchdog::Watch::end_after_hang(const std::vector<Place>& places, const Ver
 
 // Writes the places of all ranks, and says where they are.
 std::string Watchdog::Watch::written_report(const std::vector<Place>& places, const std::string& line) {
-  const std::string path = [this] {
+  const auto [path, last_line] = [this] {
     const std::lock_guard lock(mutex);
-    return report;
+    return std::pair(report, more.empty() ? "" : more + "\n");
   }();
-  const std::string table = table_of(places, host);
+  const std::string table = table_of(places, host) + last_line;
   if (path.empty()) return "All ranks' places:\n" + table;
   const auto problem = std::make_shared<std::string>();
   const bool done = within(options.io, [=, words = text(time_stamp(), "  ", line, "\n", table, "\n")] {
@@ -289,9 +289,10 @@ void Watchdog::before_end(std::function<void(const std::string&)> act) {
   watch_->last_act = std::move(act);
 }
 
-void Watchdog::report_to(const std::string& path) {
+void Watchdog::report_to(const std::string& path, const std::string& more) {
   const std::lock_guard lock(watch_->mutex);
   watch_->report = path;
+  watch_->more = more;
 }
 
 }  // namespace lab

@@ -38,7 +38,7 @@ class FlightRecord {
   FlightRecord(const FlightRecord&) = delete;
   FlightRecord& operator=(const FlightRecord&) = delete;
 
-  void begin(const CollectiveCall& call);    // for the Purpose of this thread
+  void begin(const CollectiveCall& call);    // for the Errand of this thread
   void end(int64_t sequence, int64_t time);  // of the one that began last
   void left(Leaving how, int exit_code);
 

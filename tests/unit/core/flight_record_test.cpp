@@ -11,20 +11,20 @@
 #include <random>
 #include <thread>
 
+#include "lab/core/errand.h"
 #include "lab/core/error.h"
 #include "lab/core/flight_log.h"
-#include "lab/core/purpose.h"
 #include "unit/temporary_folder.h"
 
 namespace {
 
 using lab::Collective;
 using lab::DType;
+using lab::Errand;
 using lab::FlightLog;
 using lab::FlightRecord;
 using lab::Heartbeat;
 using lab::InCollective;
-using lab::Purpose;
 using lab::test::read_bytes;
 using lab::test::TemporaryFolder;
 using lab::test::write_bytes;
@@ -62,12 +62,12 @@ class FlightRecordTest : public testing::Test {
 TEST_F(FlightRecordTest, HoldsWhatARankDid) {
   const auto heartbeat = recorded();
   {
-    const Purpose purpose("agreement");
+    const Errand errand("agreement");
     const InCollective here(*heartbeat, Collective::all_gather, 64, DType::i64);
-    const Purpose inner("a name that is too long for it", 12);
+    const Errand inner("a name that is too long for it", 12);
   }
   heartbeat->step(7);
-  const Purpose purpose("gradient bucket", 2);
+  const Errand errand("gradient bucket", 2);
   const InCollective here(*heartbeat, Collective::all_reduce, 4096, DType::f32);
 
   const FlightLog log = lab::read_flight_log(path_);

@@ -9,24 +9,24 @@
 namespace lab {
 
 // Plain bytes, to be stored as they are.
-struct PurposeText {
+struct ErrandText {
   std::array<char, 16> name{};  // ends at the first 0, or at its end
   int32_t number = -1;          // of several alike; -1: none
 };
-std::string text_of(const PurposeText& purpose);  // "gradient bucket 3"; "" for none
+std::string text_of(const ErrandText& errand);  // "gradient bucket 3"; "" for none
 
 // As long as it lives, the collectives of this thread are for that; the innermost one counts. The name is cut
 // after 16 bytes. Costs no more than the copy.
-class Purpose {
+class Errand {
  public:
-  explicit Purpose(std::string_view name, int64_t number = -1);
-  ~Purpose();
-  Purpose(const Purpose&) = delete;
-  Purpose& operator=(const Purpose&) = delete;
-  static const PurposeText& of_this_thread();
+  explicit Errand(std::string_view name, int64_t number = -1);
+  ~Errand();
+  Errand(const Errand&) = delete;
+  Errand& operator=(const Errand&) = delete;
+  static const ErrandText& of_this_thread();
 
  private:
-  PurposeText before_;
+  ErrandText before_;
 };
 
 }  // namespace lab
