@@ -116,9 +116,11 @@ void require_equal(Communicator& comm, std::span<const AgreedPart> parts) {
     if (const std::string found = difference(comm, part, sums); !found.empty()) differences.push_back(found);
   }
   if (differences.empty()) return;
-  throw AgreedError(ExitCode::disagreement,
-                    text("the ranks do not agree:\n  ", join(differences, "\n  "),
-                         "\nstart all ranks with the same program, command line, config and data"));
+  const std::string all_differences =
+      text("the ranks do not agree:\n  ", join(differences, "\n  "),
+           "\nstart all ranks with the same program, command line, config and data");
+  // Another version may call a part otherwise: what rank 0 says is said.
+  throw AgreedError(ExitCode::disagreement, broadcast_bytes(comm, all_differences));
 }
 
 }  // namespace lab
