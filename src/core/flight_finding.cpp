@@ -151,7 +151,7 @@ FlightFinding find_among_equals(const Logs& logs) {
 }  // namespace
 
 const char* name_of(Flight finding) {
-  constexpr std::array names = {"none", "aborted", "apart", "behind", "together", "in_order"};
+  constexpr std::array names = {"none", "aborted", "lost", "apart", "behind", "together", "in_order"};
   return names.at(static_cast<size_t>(finding));
 }
 
@@ -164,15 +164,35 @@ std::string text_of(const FlightEntry& entry) {
               details.empty() ? "" : text(" (", join(details), ")"));
 }
 
+namespace {
+
+FlightFinding find_by_places(const Logs& logs) {
+  if (auto found = find_apart(logs)) return *found;
+  if (auto found = find_behind(logs)) return *found;
+  return find_among_equals(logs);
+}
+
+// What a watchdog saw counts for more than places: in time for it to act, any rank may have been behind.
+std::optional<FlightFinding> find_lost(const Logs& logs) {
+  const Logs witnesses = those(logs, [](const FlightLog& log) { return log.lost.has_value(); });
+  if (witnesses.empty()) return std::nullopt;
+  const int lost = *witnesses.front()->lost;
+  return FlightFinding{
+      Flight::lost,
+      {lost},
+      text("rank ", lost, " died or hung, as ", named(witnesses), " saw; ", find_by_places(logs).line)};
+}
+
+}  // namespace
+
 FlightFinding find_culprit(std::span<const FlightLog> all) {
   Logs logs;
   for (const FlightLog& log : all) logs.push_back(&log);
   std::ranges::sort(logs, {}, [](const FlightLog* log) { return log->rank; });
   if (logs.empty()) throw Bug("a culprit is looked for in no record");
   if (auto found = find_aborted(logs)) return *found;
-  if (auto found = find_apart(logs)) return *found;
-  if (auto found = find_behind(logs)) return *found;
-  return find_among_equals(logs);
+  if (auto found = find_lost(logs)) return *found;
+  return find_by_places(logs);
 }
 
 }  // namespace lab

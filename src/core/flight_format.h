@@ -16,8 +16,8 @@ struct alignas(64) FlightHead {
   std::array<char, 8> magic{};  // written last
   int32_t slots = 0, slot_bytes = 0;
   int32_t rank = 0, ranks = 0, pid = 0;
-  int32_t leaving = 0, exit_code = 0;  // as of Heartbeat
-  int32_t unused = 0;
+  int32_t leaving = 0, exit_code = 0;           // as of Heartbeat
+  int32_t lost = 0;                             // 1 + the rank that this one's watchdog found lost; 0: none
   int64_t announced = 0;                        // the newest sequence number, before its slot is touched
   int64_t wall_clock = 0, monotonic_clock = 0;  // nanoseconds of both clocks at one moment
   std::array<char, 64> host{};

@@ -73,8 +73,8 @@ FlightHead checked_head(const std::string& bytes, const std::string& path) {
     damaged(path, "it has ", bytes.size() > detail::flight_file_bytes ? "more than " : "",
             std::min(bytes.size(), detail::flight_file_bytes), " bytes, not ", detail::flight_file_bytes);
   if (head.slots != flight_slots || head.slot_bytes != sizeof(FlightSlot) || head.ranks < 1 ||
-      head.rank < 0 || head.rank >= head.ranks || head.announced < 0 || head.leaving < 0 ||
-      head.leaving > static_cast<int>(Leaving::by_abort))
+      head.rank < 0 || head.rank >= head.ranks || head.announced < 0 || head.lost < 0 ||
+      head.lost > head.ranks || head.leaving < 0 || head.leaving > static_cast<int>(Leaving::by_abort))
     damaged(path, "its head holds numbers that cannot be");
   return head;
 }
@@ -138,6 +138,7 @@ FlightLog read_flight_log(const std::string& path) {
   log.host.assign(head.host.begin(), std::find(head.host.begin(), head.host.end(), '\0'));
   log.leaving = static_cast<Leaving>(head.leaving);
   log.exit_code = head.exit_code;
+  if (head.lost > 0) log.lost = head.lost - 1;
   log.last = head.announced;
   log.wall_clock = head.wall_clock - head.monotonic_clock;
   log.entries = entries_in(bytes, head.announced, later, path);

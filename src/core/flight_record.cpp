@@ -112,6 +112,8 @@ void FlightRecord::begin(const CollectiveCall& call) {
 
 void FlightRecord::end(int64_t sequence, int64_t time) { store(slot(sequence).ended, time); }
 
+void FlightRecord::lost(int rank) { store(head_->lost, int32_t{rank + 1}); }
+
 void FlightRecord::left(Leaving how, int exit_code) {
   store(head_->exit_code, int32_t{exit_code});
   store(head_->leaving, static_cast<int32_t>(how), std::memory_order_release);

@@ -176,18 +176,25 @@ void Heartbeat::enter(Collective kind, int64_t bytes, DType type) {
   mine_->collective.store(number, relaxed);
   mine_->inside.store(1, relaxed);
   mine_->moved_at.store(time, relaxed);
-  if (record_)
-    record_->begin({number, kind, type, mine_->phase.load(relaxed), mine_->step.load(relaxed), bytes, time});
+  if (FlightRecord* record = record_.load(relaxed))
+    record->begin({number, kind, type, mine_->phase.load(relaxed), mine_->step.load(relaxed), bytes, time});
 }
 
 void Heartbeat::exit() {
   const int64_t time = now();
   mine_->inside.store(0, relaxed);
   mine_->moved_at.store(time, relaxed);
-  if (record_) record_->end(mine_->collective.load(relaxed), time);
+  if (FlightRecord* record = record_.load(relaxed)) record->end(mine_->collective.load(relaxed), time);
 }
 
-void Heartbeat::record_in(std::unique_ptr<FlightRecord> record) { record_ = std::move(record); }
+void Heartbeat::record_in(std::unique_ptr<FlightRecord> record) {
+  owned_record_.swap(record);
+  record_.store(owned_record_.get(), std::memory_order_release);
+}
+
+void Heartbeat::lost(int rank) {
+  if (FlightRecord* record = record_.load(std::memory_order_acquire)) record->lost(rank);
+}
 
 void Heartbeat::last_word(std::string_view word) {
   Word none = Word::none;
@@ -199,7 +206,7 @@ void Heartbeat::last_word(std::string_view word) {
 void Heartbeat::leave_in_order() {
   phase(Phase::ending);
   mine_->leaving.store(Leaving::in_order);
-  if (record_) record_->left(Leaving::in_order, 0);
+  if (FlightRecord* record = record_.load(std::memory_order_acquire)) record->left(Leaving::in_order, 0);
 }
 
 void Heartbeat::leave_by_abort(int exit_code) {
@@ -207,7 +214,8 @@ void Heartbeat::leave_by_abort(int exit_code) {
   has_spoken();
   mine_->exit_code.store(exit_code, relaxed);
   mine_->leaving.store(Leaving::by_abort);
-  if (record_) record_->left(Leaving::by_abort, exit_code);
+  if (FlightRecord* record = record_.load(std::memory_order_acquire))
+    record->left(Leaving::by_abort, exit_code);
   moved();
 }
 

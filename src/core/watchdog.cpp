@@ -196,6 +196,7 @@ bool Watchdog::Watch::say(const std::vector<int>& unfit, const std::function<voi
 void Watchdog::Watch::end_after_death(const std::vector<int>& dead) {
   const Beat first = heartbeat.beat(dead.front());
   const auto how = others.at(dead.front()).wait_status();
+  heartbeat.lost(first.rank);
   std::string line = text("rank ", first.rank, " on ", host, ' ', ending_of(first, how), ": ", where(first));
   for (size_t i = 1; i < dead.size(); ++i)
     line += text("; rank ", heartbeat.beat(dead[i]).rank, " is gone too");
@@ -210,6 +211,7 @@ void Watchdog::Watch::end_after_hang(const std::vector<Place>& places, const Ver
     for (const size_t culprit : verdict.culprits)
       if (places[culprit].beat.rank == heartbeat.beat(slot).rank) unfit.push_back(slot);
   const std::string line = hang_line(places, verdict, host);
+  if (!verdict.culprits.empty()) heartbeat.lost(places[verdict.culprits.front()].beat.rank);
   say(unfit, [&] {
     const std::string limit =
         text(" (the limit is ", shortest(verdict.limit), " s; ", options.limit_name, ")");

@@ -25,6 +25,7 @@ struct FlightLog {
   std::string host;
   Leaving leaving = Leaving::running;  // how the process went, if it went by itself
   int exit_code = 0;                   // of one that aborted
+  std::optional<int> lost;             // a rank that this one saw die or hang
   int64_t last = 0;                  // how many collectives it had begun; 0: none since the record was begun
   bool torn = false;                 // the last one is not among the entries: it was being written
   int64_t wall_clock = 0;            // nanoseconds: to be added to times of entries for those since 1970
@@ -47,6 +48,7 @@ std::vector<int64_t> flight_starts(const std::string& folder);
 enum class Flight {
   none,      // nobody is behind, and nobody waits
   aborted,   // the culprits ended the job themselves
+  lost,      // they died or hung, as other ranks of their node saw
   apart,     // they entered another collective than the others
   behind,    // they have not entered the collective that the others have, or not left it
   together,  // all wait in the same one

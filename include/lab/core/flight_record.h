@@ -28,7 +28,7 @@ struct CollectiveCall {
 // A ring of slots in a mapped file: what was stored is in the file, also when the process is killed in the
 // very next instruction (not when the machine dies: nothing here waits for a disk). Owned by the Heartbeat.
 // Writing is some stores, without a system call; by one thread at a time, that which is in the collective;
-// left() by any.
+// left() and lost() by any.
 class FlightRecord {
  public:
   // Makes the file, whose folder must be there, with all its blocks, so that a full disk shows here and not
@@ -41,6 +41,7 @@ class FlightRecord {
   void begin(const CollectiveCall& call);    // for the Errand of this thread
   void end(int64_t sequence, int64_t time);  // of the one that began last
   void left(Leaving how, int exit_code);
+  void lost(int rank);  // died or hangs, as far as this rank can see
 
  private:
   detail::FlightSlot& slot(int64_t sequence) const;

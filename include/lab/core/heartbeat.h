@@ -97,6 +97,7 @@ class Heartbeat {
   // From now on collectives are written down there too. For the thread that owns the communicator, while
   // nothing is under way on it.
   void record_in(std::unique_ptr<FlightRecord> record);
+  void lost(int rank);  // to be written down there: that this rank died or hangs
 
   // Why this rank is about to end by itself. The first word stands; it is cut after 255 bytes. May be called
   // in a signal handler.
@@ -123,7 +124,8 @@ class Heartbeat {
   int64_t step_began_ = 0;  // 0: no step is under way
   int64_t steps_timed_ = 0;
   std::array<std::atomic<int64_t>, 64> durations_{};  // nanoseconds; 0: none yet
-  std::unique_ptr<FlightRecord> record_;
+  std::unique_ptr<FlightRecord> owned_record_;
+  std::atomic<FlightRecord*> record_ = nullptr;  // the same, for all threads
 };
 
 // A collective for as long as it lives.

@@ -138,6 +138,18 @@ TEST(FlightFinding, ARankThatAbortedIsTheCulprit) {
   EXPECT_THAT(found.line, HasSubstr("rank 1 on left ended the job with exit code 65, in all-reduce 345"));
 }
 
+TEST(FlightFinding, ARankThatOthersSawDieIsTheCulpritWhereverItWas) {
+  for (const bool behind : {true, false}) {
+    Ranks ranks = {rank(0, 345, true), rank(1, behind ? 344 : 345, !behind), rank(2, 345, true)};
+    ranks[2].lost = 1;
+    const FlightFinding found = lab::find_culprit(ranks);
+    EXPECT_EQ(found.flight, Flight::lost);
+    EXPECT_THAT(found.culprits, ElementsAre(1));
+    EXPECT_THAT(found.line, testing::StartsWith("rank 1 died or hung, as rank 2 on right saw; "));
+    EXPECT_THAT(found.line, HasSubstr(behind ? "rank 1 on left has not entered" : "all ranks are in"));
+  }
+}
+
 TEST(FlightFinding, ATornEntryCountsAsEntered) {
   Ranks ranks = {rank(0, 345, true), rank(1, 344, false)};
   ranks[1].last = 345;

@@ -127,6 +127,10 @@ TEST_F(FlightRecordTest, SaysHowARankLeft) {
   recorded()->leave_by_abort(65);
   EXPECT_EQ(lab::read_flight_log(path_).leaving, lab::Leaving::by_abort);
   EXPECT_EQ(lab::read_flight_log(path_).exit_code, 65);
+  EXPECT_FALSE(lab::read_flight_log(path_).lost);
+  std::filesystem::remove(path_);
+  recorded()->lost(0);
+  EXPECT_EQ(lab::read_flight_log(path_).lost, 0);
 }
 
 // In whatever instruction the process dies.
