@@ -40,6 +40,9 @@ void infer(Session& session, const std::vector<Experiment>& experiments) {
   InferPlan plan;
   agree(session.comm, [&] { plan = config.experiment.infer(session.line.arguments); });
   const auto sources = open_sources(session.comm, {plan.data.dataset});
+  std::string data;
+  agree(session.comm, [&] { data = sources[0]->identity(); });
+  require_equal(session.comm, {"data set", data});
   agree(session.comm, [&] {
     plan.model.module().to(scalar_type(config.trainer.dtype()));
     if (session.comm.rank() == 0) {

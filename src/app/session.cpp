@@ -2,7 +2,9 @@
 
 #include <ATen/Parallel.h>
 #include <c10/util/Exception.h>
+#include <torch/version.h>
 
+#include <array>
 #include <chrono>
 #include <iostream>
 #include <map>
@@ -60,6 +62,16 @@ bool answer(const CommandLine& line, Program program, const std::vector<Experime
   return true;
 }
 
+// Of the same code, and asked for the same: else even the collectives to come may differ. Collective;
+// AgreedError.
+void require_same_program(Session& session) {
+  const std::array<AgreedPart, 2> parts = {
+      {{"program", text(program_name(session.program), " of lab ", version, "\nbuilt for torch ",
+                        TORCH_VERSION, "\nbuild ", build_id())},
+       {"command line", join(std::span(session.argv).subspan(1), "\n")}}};
+  require_equal(session.comm, parts);
+}
+
 // An error of this rank alone, as far as it knows: it ends all.
 int end_all(Session& session, const Failure& failure) {
   Heartbeat& heartbeat = session.world.heartbeat();
@@ -114,6 +126,7 @@ int run_session(Program program, int argc, char** argv, const std::vector<Experi
     Watchdog watchdog(world.heartbeat(), log);
     Session session{program, line, words, launch, world, *comm, log, watchdog};
     return guarded(session, [&](Session& s) {
+      require_same_program(s);
       if (line.print_config || line.help_config) {
         const RunConfig config = load_run_config(*comm, line.config, line.sets, experiments);
         if (s.comm.rank() != 0) return ExitCode::done;

@@ -1,12 +1,14 @@
 // lab_train: from a config to a run folder.
 
 #include "app/beats.h"
+#include "app/flight.h"
 #include "app/run_records.h"
 #include "app/session.h"
 #include "app/tracking.h"
 #include "lab/app/programs.h"
 #include "lab/comm/agreement.h"
 #include "lab/core/signals.h"
+#include "lab/train/agreed_parts.h"
 #include "lab/train/seed.h"
 #include "lab/train/trainer.h"
 
@@ -52,6 +54,17 @@ std::vector<std::string> sets_of(Session& session, ClearmlAccess& clearml) {
   return sets;
 }
 
+// Whatever made the ranks different: the first step is not taken. Collective; AgreedError.
+void require_same_run(Session& session, const RunConfig& config, const TrainPlan& plan,
+                      const Sources& sources) {
+  std::vector<AgreedPart> parts;
+  agree(session.comm, [&] {
+    parts = agreed_parts(plan, config.trainer, sources[0].get(), sources[1].get());
+    parts.push_back({"config", to_toml(config.resolved, false)});
+  });
+  require_equal(session.comm, parts);
+}
+
 ExitCode train(Session& session, const std::vector<Experiment>& experiments) {
   ClearmlAccess clearml;
   RunConfig config;
@@ -68,11 +81,13 @@ ExitCode train(Session& session, const std::vector<Experiment>& experiments) {
     });
     // Before there is a folder: a run that cannot begin leaves none.
     const Sources sources = open_sources(session.comm, {plan.train.dataset, plan.validate.dataset});
+    require_same_run(session, config, plan, sources);
     agree(session.comm, [&] {
       records =
           std::make_unique<RunRecords>(session, config, plan, clearml, sources[0] ? sources[0]->size() : 0);
     });
-    session.watchdog.report_to(require_shared_folder(session.comm, records->folder()) + "/hang.txt");
+    const std::string folder = require_shared_folder(session.comm, records->folder());
+    session.watchdog.report_to(folder + "/hang.txt", keep_flight_records(session, folder));
     return records->ended(fit(session, config, std::move(plan), sources, *records));
   } catch (const std::exception& e) {
     say_failure(session, e);

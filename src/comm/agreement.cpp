@@ -1,7 +1,12 @@
 #include "lab/comm/agreement.h"
 
+#include <xxhash.h>
+
 #include <algorithm>
+#include <sstream>
 #include <vector>
+
+#include "lab/core/errand.h"
 
 namespace lab {
 namespace {
@@ -35,6 +40,7 @@ std::string broadcast_bytes(Communicator& comm, const std::string& bytes, int ro
 
 void agree(Communicator& comm, const std::function<void()>& work) {
   const Outcome mine = outcome_of(work);
+  const Errand errand("agreement");
   std::vector<int64_t> codes(static_cast<size_t>(comm.size()), 0);
   codes[static_cast<size_t>(comm.rank())] = mine.code;
   comm.all_gather({codes.data(), comm.size(), DType::i64});
@@ -47,16 +53,74 @@ void agree(Communicator& comm, const std::function<void()>& work) {
                     all || rank == 0 ? message : text("rank ", rank, ": ", message));
 }
 
-void require_equal(Communicator& comm, const std::string& what, uint64_t value) {
-  std::vector<int64_t> values(static_cast<size_t>(comm.size()), 0);
-  values[static_cast<size_t>(comm.rank())] = static_cast<int64_t>(value);
-  comm.all_gather({values.data(), comm.size(), DType::i64});
-  for (size_t r = 1; r < values.size(); ++r)
-    if (values[r] != values[0])
-      throw AgreedError(
-          ExitCode::disagreement,
-          text("rank ", r, " has another ", what,
-               " than rank 0; all ranks must run the same program on the same configuration and data"));
+namespace {
+
+// The same in every version: the ranks may be of different ones.
+constexpr size_t most_parts = 16;
+
+std::vector<std::string> lines_of(const std::string& value) {
+  std::vector<std::string> lines;
+  std::istringstream in(value);
+  for (std::string line; std::getline(in, line);) lines.push_back(line);
+  return lines;
+}
+
+std::string shown(const std::vector<std::string>& lines, size_t i) {
+  constexpr size_t most = 200;
+  if (i >= lines.size()) return "nothing";
+  return lines[i].size() <= most ? lines[i] : lines[i].substr(0, most) + "...";
+}
+
+// "A, not B": the first line that differs.
+std::string compared(const std::string& theirs, const std::string& most) {
+  const auto left = lines_of(theirs), right = lines_of(most);
+  size_t i = 0;
+  while (i < left.size() && i < right.size() && left[i] == right[i]) ++i;
+  return text(shown(left, i), ", not ", shown(right, i));
+}
+
+// "" where all ranks have the same sum; else what differs, on every rank in the same words.
+std::string difference(Communicator& comm, const AgreedPart& part, const std::vector<int64_t>& sums) {
+  const auto shared_by = [&](int64_t sum) { return std::ranges::count(sums, sum); };
+  const auto reference = std::ranges::max_element(sums, {}, shared_by);  // the first of several
+  std::vector<int64_t> others;
+  for (size_t rank = 0; rank < sums.size(); ++rank)
+    if (sums[rank] != *reference) others.push_back(static_cast<int64_t>(rank));
+  if (others.empty()) return "";
+  const auto reference_rank = static_cast<int>(reference - sums.begin());
+  const std::string most = broadcast_bytes(comm, part.value, reference_rank);
+  const std::string theirs = broadcast_bytes(comm, part.value, static_cast<int>(others.front()));
+  const bool one = others.size() == 1;
+  return text(one ? "rank " : "ranks ", short_list(others), one ? " has another " : " have another ",
+              part.name,
+              sums.size() - others.size() == 1 ? text(" than rank ", reference_rank) : " than the others",
+              ": ", compared(theirs, most));
+}
+
+}  // namespace
+
+void require_equal(Communicator& comm, std::span<const AgreedPart> parts) {
+  if (parts.size() > most_parts) throw Bug(parts.size(), " parts to agree on, at most ", most_parts);
+  const Errand errand("agreement");
+  const auto ranks = static_cast<size_t>(comm.size());
+  std::vector<int64_t> all(ranks * most_parts, 0);
+  for (size_t i = 0; i < parts.size(); ++i)
+    all[static_cast<size_t>(comm.rank()) * most_parts + i] =
+        static_cast<int64_t>(XXH3_64bits(parts[i].value.data(), parts[i].value.size()));
+  comm.all_gather({all.data(), std::ssize(all), DType::i64});
+  std::vector<std::string> differences;
+  for (size_t i = 0; i < most_parts; ++i) {
+    std::vector<int64_t> sums;
+    for (size_t rank = 0; rank < ranks; ++rank) sums.push_back(all[rank * most_parts + i]);
+    const AgreedPart& part = i < parts.size() ? parts[i] : AgreedPart{"list of parts to agree on", ""};
+    if (const std::string found = difference(comm, part, sums); !found.empty()) differences.push_back(found);
+  }
+  if (differences.empty()) return;
+  const std::string all_differences =
+      text("the ranks do not agree:\n  ", join(differences, "\n  "),
+           "\nstart all ranks with the same program, command line, config and data");
+  // Another version may call a part otherwise: what rank 0 says is said.
+  throw AgreedError(ExitCode::disagreement, broadcast_bytes(comm, all_differences));
 }
 
 }  // namespace lab

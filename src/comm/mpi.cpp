@@ -87,7 +87,7 @@ class Mpi final : public Communicator {
   const char* name() const override { return "mpi"; }
 
   void all_reduce(Buffer buffer, ReduceOp op) override {
-    const InCollective here(heartbeat_, Collective::all_reduce, buffer.bytes());
+    const InCollective here(heartbeat_, Collective::all_reduce, buffer.bytes(), buffer.type);
     std::vector<MPI_Request> requests;
     in_pieces(buffer, requests, [&](Buffer piece) {
       MPI_Request request = MPI_REQUEST_NULL;
@@ -100,7 +100,7 @@ class Mpi final : public Communicator {
   }
 
   void broadcast(Buffer buffer, int root) override {
-    const InCollective here(heartbeat_, Collective::broadcast, buffer.bytes());
+    const InCollective here(heartbeat_, Collective::broadcast, buffer.bytes(), buffer.type);
     std::vector<MPI_Request> requests;
     in_pieces(buffer, requests, [&](Buffer piece) {
       MPI_Request request = MPI_REQUEST_NULL;
@@ -113,7 +113,7 @@ class Mpi final : public Communicator {
   }
 
   void all_gather(Buffer all) override {
-    const InCollective here(heartbeat_, Collective::all_gather, all.bytes());
+    const InCollective here(heartbeat_, Collective::all_gather, all.bytes(), all.type);
     const int64_t part = all.count / size_;
     if (part > most_elements) throw Bug("all-gather of ", part, " elements per rank");
     std::vector<MPI_Request> requests(1);
@@ -126,7 +126,8 @@ class Mpi final : public Communicator {
   void exchange(std::span<const Message> sends, std::span<const Message> receives) override {
     int64_t bytes = 0;
     for (const auto& message : receives) bytes += message.buffer.bytes();
-    const InCollective here(heartbeat_, Collective::exchange, bytes);
+    const DType type = receives.empty() ? DType::u8 : receives.front().buffer.type;
+    const InCollective here(heartbeat_, Collective::exchange, bytes, type);
     std::vector<MPI_Request> requests;
     for (const auto& [peer, buffer] : receives)
       in_pieces(buffer, requests, [&, to = peer](Buffer piece) {

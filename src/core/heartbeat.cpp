@@ -11,6 +11,7 @@
 #include <cstring>
 #include <new>
 
+#include "lab/core/flight_record.h"
 #include "lab/core/other_process.h"
 #include "lab/core/text.h"
 
@@ -147,6 +148,8 @@ Heartbeat::Heartbeat(std::shared_ptr<HeartbeatPage> page, int slot, int rank, in
   mine_->rank.store(rank, std::memory_order_release);  // last: the slot is taken
 }
 
+Heartbeat::~Heartbeat() = default;
+
 void Heartbeat::moved() { mine_->moved_at.store(now(), relaxed); }
 
 void Heartbeat::phase(Phase phase) {
@@ -166,17 +169,31 @@ void Heartbeat::step(int64_t number) {
   mine_->moved_at.store(time, relaxed);
 }
 
-void Heartbeat::enter(Collective kind, int64_t bytes) {
+void Heartbeat::enter(Collective kind, int64_t bytes, DType type) {
+  const int64_t time = now(), number = mine_->collective.load(relaxed) + 1;
   mine_->kind.store(kind, relaxed);
   mine_->bytes.store(bytes, relaxed);
-  mine_->collective.store(mine_->collective.load(relaxed) + 1, relaxed);
+  mine_->collective.store(number, relaxed);
   mine_->inside.store(1, relaxed);
-  moved();
+  mine_->moved_at.store(time, relaxed);
+  if (FlightRecord* record = record_.load(relaxed))
+    record->begin({number, kind, type, mine_->phase.load(relaxed), mine_->step.load(relaxed), bytes, time});
 }
 
 void Heartbeat::exit() {
+  const int64_t time = now();
   mine_->inside.store(0, relaxed);
-  moved();
+  mine_->moved_at.store(time, relaxed);
+  if (FlightRecord* record = record_.load(relaxed)) record->end(mine_->collective.load(relaxed), time);
+}
+
+void Heartbeat::record_in(std::unique_ptr<FlightRecord> record) {
+  owned_record_.swap(record);
+  record_.store(owned_record_.get(), std::memory_order_release);
+}
+
+void Heartbeat::lost(int rank) {
+  if (FlightRecord* record = record_.load(std::memory_order_acquire)) record->lost(rank);
 }
 
 void Heartbeat::last_word(std::string_view word) {
@@ -189,6 +206,7 @@ void Heartbeat::last_word(std::string_view word) {
 void Heartbeat::leave_in_order() {
   phase(Phase::ending);
   mine_->leaving.store(Leaving::in_order);
+  if (FlightRecord* record = record_.load(std::memory_order_acquire)) record->left(Leaving::in_order, 0);
 }
 
 void Heartbeat::leave_by_abort(int exit_code) {
@@ -196,6 +214,8 @@ void Heartbeat::leave_by_abort(int exit_code) {
   has_spoken();
   mine_->exit_code.store(exit_code, relaxed);
   mine_->leaving.store(Leaving::by_abort);
+  if (FlightRecord* record = record_.load(std::memory_order_acquire))
+    record->left(Leaving::by_abort, exit_code);
   moved();
 }
 

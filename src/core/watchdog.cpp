@@ -86,9 +86,9 @@ struct Watchdog::Watch {
   std::atomic<bool> stop = false;
 
   std::mutex mutex;
-  HangLimits limits;     // under the mutex
-  std::string report;    // under the mutex
-  std::mutex act_mutex;  // held while it acts
+  HangLimits limits;         // under the mutex
+  std::string report, more;  // under the mutex
+  std::mutex act_mutex;      // held while it acts
   std::function<void(const std::string&)> last_act;
 
   // The rest belongs to the thread.
@@ -196,6 +196,7 @@ bool Watchdog::Watch::say(const std::vector<int>& unfit, const std::function<voi
 void Watchdog::Watch::end_after_death(const std::vector<int>& dead) {
   const Beat first = heartbeat.beat(dead.front());
   const auto how = others.at(dead.front()).wait_status();
+  heartbeat.lost(first.rank);
   std::string line = text("rank ", first.rank, " on ", host, ' ', ending_of(first, how), ": ", where(first));
   for (size_t i = 1; i < dead.size(); ++i)
     line += text("; rank ", heartbeat.beat(dead[i]).rank, " is gone too");
@@ -210,6 +211,7 @@ void Watchdog::Watch::end_after_hang(const std::vector<Place>& places, const Ver
     for (const size_t culprit : verdict.culprits)
       if (places[culprit].beat.rank == heartbeat.beat(slot).rank) unfit.push_back(slot);
   const std::string line = hang_line(places, verdict, host);
+  if (!verdict.culprits.empty()) heartbeat.lost(places[verdict.culprits.front()].beat.rank);
   say(unfit, [&] {
     const std::string limit =
         text(" (the limit is ", shortest(verdict.limit), " s; ", options.limit_name, ")");
@@ -224,11 +226,11 @@ void Watchdog::Watch::end_after_hang(const std::vector<Place>& places, const Ver
 
 // Writes the places of all ranks, and says where they are.
 std::string Watchdog::Watch::written_report(const std::vector<Place>& places, const std::string& line) {
-  const std::string path = [this] {
+  const auto [path, last_line] = [this] {
     const std::lock_guard lock(mutex);
-    return report;
+    return std::pair(report, more.empty() ? "" : more + "\n");
   }();
-  const std::string table = table_of(places, host);
+  const std::string table = table_of(places, host) + last_line;
   if (path.empty()) return "All ranks' places:\n" + table;
   const auto problem = std::make_shared<std::string>();
   const bool done = within(options.io, [=, words = text(time_stamp(), "  ", line, "\n", table, "\n")] {
@@ -289,9 +291,10 @@ void Watchdog::before_end(std::function<void(const std::string&)> act) {
   watch_->last_act = std::move(act);
 }
 
-void Watchdog::report_to(const std::string& path) {
+void Watchdog::report_to(const std::string& path, const std::string& more) {
   const std::lock_guard lock(watch_->mutex);
   watch_->report = path;
+  watch_->more = more;
 }
 
 }  // namespace lab

@@ -1,7 +1,11 @@
 #include "lab/data/source.h"
 
+#include <xxhash.h>
+
 #include <algorithm>
 #include <cstring>
+#include <iomanip>
+#include <sstream>
 
 #include "data/chunk_cache.h"
 #include "data/chunk_decoder.h"
@@ -124,6 +128,38 @@ Source::Source(Source&&) noexcept = default;
 int64_t Source::size() const { return state_->size; }
 int64_t Source::file_index(int64_t i) const { return state_->first + i; }
 const std::string& Source::path() const { return state_->dataset.path(); }
+
+namespace {
+
+std::string checksum_of_pieces(const detail::InputFile& file) {
+  constexpr uint64_t pieces = 64, piece_bytes = 4096;
+  const bool whole = file.size() <= pieces * piece_bytes;
+  std::vector<std::byte> bytes(whole ? file.size() : pieces * piece_bytes);
+  if (whole) {
+    file.read(0, bytes);
+  } else {
+    const uint64_t last = file.size() - piece_bytes, step = last / (pieces - 1);
+    for (uint64_t i = 0; i < pieces; ++i)
+      file.read(i + 1 < pieces ? i * step : last, std::span(bytes).subspan(i * piece_bytes, piece_bytes));
+  }
+  std::ostringstream out;
+  out << std::hex << std::setw(16) << std::setfill('0') << XXH3_64bits(bytes.data(), bytes.size());
+  return out.str();
+}
+
+}  // namespace
+
+std::string Source::identity() const {
+  std::string out;
+  for (const Field& field : state_->fields) {
+    std::vector<std::string> sizes;
+    for (const int64_t size : field.sample_shape) sizes.push_back(text(size));
+    out += text(field.layout.name, ' ', name_of(field.layout.type), " (", join(sizes), ")\n");
+  }
+  const detail::InputFile& file = state_->file;
+  return text(out, state_->size, " samples from sample ", state_->first, " on\n", "a file of ", file.size(),
+              " bytes with checksum ", checksum_of_pieces(file), '\n');
+}
 
 void Source::read(int64_t i, Sample& sample) const {
   const State& state = *state_;

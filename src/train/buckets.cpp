@@ -1,5 +1,7 @@
 #include "lab/train/buckets.h"
 
+#include "lab/core/text.h"
+
 namespace lab {
 
 std::vector<Bucket> plan_buckets(std::span<const Range> slots, int64_t total, int64_t element_bytes,
@@ -16,6 +18,14 @@ std::vector<Bucket> plan_buckets(std::span<const Range> slots, int64_t total, in
   }
   buckets.back().elements.count = total - buckets.back().elements.first;
   return buckets;
+}
+
+std::string text_of(std::span<const Bucket> buckets, DType type) {
+  std::string out;
+  for (const Bucket& bucket : buckets)
+    out += text("parameters ", bucket.slots.first, " to ", bucket.slots.end(), ", elements ",
+                bucket.elements.first, " to ", bucket.elements.end(), " of ", name_of(type), "\n");
+  return out;
 }
 
 }  // namespace lab

@@ -2,6 +2,7 @@
 
 #include <torch/types.h>
 
+#include "lab/core/errand.h"
 #include "lab/core/error.h"
 #include "lab/train/ordered_sums.h"
 #include "lab/train/step_plan.h"
@@ -65,6 +66,7 @@ Prediction predict(Communicator& comm, const InferPlan& plan, std::shared_ptr<co
                    }
                    return true;
                  });
+  const Errand errand("predictions");
   comm.all_reduce({prediction.rows.data(), static_cast<int64_t>(prediction.rows.size()), DType::f64},
                   ReduceOp::sum);
   int64_t any = prediction.has_metric;

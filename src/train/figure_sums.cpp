@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "lab/core/errand.h"
 #include "lab/core/error.h"
 #include "train/explained.h"
 
@@ -30,6 +31,7 @@ void FigureSums::add(const Parts& output, const Batch& batch) {
 }
 
 void FigureSums::all_reduce(Communicator& comm) {
+  const Errand errand("figures");
   comm.all_reduce({sums_.data(), std::ssize(sums_), DType::f64}, ReduceOp::sum);
 }
 

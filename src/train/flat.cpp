@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <set>
 
+#include "lab/core/errand.h"
 #include "lab/core/error.h"
 #include "lab/train/tensor_buffer.h"
 
@@ -71,6 +72,7 @@ FlatBuffers::FlatBuffers(torch::nn::Module& module) {
 }
 
 void broadcast_model(Communicator& comm, torch::nn::Module& module) {
+  const Errand errand("weights");
   const torch::NoGradGuard no_grad;
   for (const auto& [name, tensor] : model_tensors(module)) {
     const at::Tensor values = tensor.detach().contiguous().clone();

@@ -2,6 +2,7 @@
 
 #include <torch/types.h>
 
+#include "lab/core/errand.h"
 #include "lab/core/error.h"
 #include "lab/train/tensor_buffer.h"
 
@@ -52,6 +53,7 @@ void LeafBuffers::store(int64_t leaf, int64_t samples) {
 at::Tensor LeafBuffers::gathered(Communicator& comm) const {
   const at::Tensor all = torch::zeros_like(sets_);
   all.narrow(0, own_.first, own_.count).copy_(sets_.narrow(0, own_.first, own_.count));
+  const Errand errand("leaf buffers");
   comm.all_reduce(as_buffer(all), ReduceOp::sum);  // every row is one rank's values + zeros
   return all;
 }

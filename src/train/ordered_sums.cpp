@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "lab/core/errand.h"
 #include "lab/core/error.h"
 #include "lab/train/tensor_buffer.h"
 
@@ -23,6 +24,7 @@ void OrderedSums::clear() { std::fill(values_.begin(), values_.end(), 0.0); }
 
 at::Tensor OrderedSums::gathered(Communicator& comm) const {
   const at::Tensor all = torch::tensor(values_, torch::kFloat64).view({rows_, columns_, 2});
+  const Errand errand("sums");
   comm.all_reduce(as_buffer(all), ReduceOp::sum);  // one rank's value + zeros
   return all;
 }

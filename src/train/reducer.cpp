@@ -7,7 +7,9 @@
 #include <algorithm>
 #include <cmath>
 
+#include "lab/comm/agreement.h"
 #include "lab/comm/tree.h"
+#include "lab/core/errand.h"
 #include "lab/core/error.h"
 #include "lab/train/buckets.h"
 #include "lab/train/tensor_buffer.h"
@@ -88,6 +90,7 @@ struct GradientReducer::State {
     for (size_t b = 0; b < buckets.size(); ++b)
       bucket_of.insert(bucket_of.end(), static_cast<size_t>(buckets[b].slots.count), b);
     arrived.assign(ranges.size(), 0);
+    require_equal(comm, {"bucket plan", text_of(buckets, dtype_of(p.values().scalar_type()))});
   }
 
   // Backward made this slot's gradient: take it, so that the parameter has none when the next backward starts
@@ -109,12 +112,13 @@ struct GradientReducer::State {
 
   void launch_whole_buckets() {
     for (; next_bucket < buckets.size() && missing[next_bucket] == 0; ++next_bucket) {
-      const Range elements = buckets[next_bucket].elements;
-      tickets.push_back(comm.submit([this, elements] { reduce(elements); }));
+      tickets.push_back(comm.submit([this, bucket = next_bucket] { reduce(bucket); }));
     }
   }
 
-  void reduce(Range elements) {
+  void reduce(size_t bucket) {
+    const Errand errand("gradient bucket", static_cast<int64_t>(bucket));
+    const Range elements = buckets[bucket].elements;
     std::vector<Buffer> parts;
     for (int i = 0; i < partials; ++i)
       parts.push_back(as_buffer(stack[static_cast<size_t>(i)]).slice(elements.first, elements.count));

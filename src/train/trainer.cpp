@@ -8,6 +8,7 @@
 #include <cmath>
 
 #include "lab/comm/agreement.h"
+#include "lab/core/errand.h"
 #include "lab/core/error.h"
 #include "lab/train/evaluator.h"
 #include "lab/train/seed.h"
@@ -162,6 +163,7 @@ bool Trainer::State::evaluate(EpochReport& report) {
 bool Trainer::State::stop_agreed() {
   const int signal = context.stop_signal();
   std::array<int64_t, 2> asked = {signal != 0, signal == SIGINT};
+  const Errand errand("stop");
   comm.all_reduce({asked.data(), std::ssize(asked), DType::i64}, ReduceOp::max);
   if (asked[0] != 0) done.signal = asked[1] != 0 ? SIGINT : SIGTERM;
   return asked[0] != 0;

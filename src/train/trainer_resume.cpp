@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "lab/comm/agreement.h"
+#include "lab/core/errand.h"
 #include "lab/core/error.h"
 #include "lab/train/tensor_buffer.h"
 #include "train/run_state.h"
@@ -52,6 +53,7 @@ void Trainer::State::finish_saving() {
 
 // A tensor of the checkpoint that rank 0 has, on every rank.
 at::Tensor Trainer::State::saved_tensor(const std::string& name) const {
+  const Errand errand("checkpoint");
   std::vector<int64_t> header(10, 0);  // type, dimensions, sizes
   at::Tensor tensor;
   agree(comm, [&] {

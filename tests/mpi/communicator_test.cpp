@@ -126,17 +126,4 @@ TEST(Agreement, BytesReachEveryRank) {
   EXPECT_EQ(lab::broadcast_bytes(comm, mine), std::string("a\0b", 3) + std::string(100'000, 'x'));
 }
 
-TEST(Agreement, ADifferenceIsNamed) {
-  auto& comm = test_group();
-  lab::require_equal(comm, "config", 7);
-  if (comm.size() == 1) return;  // nobody to differ from
-  try {
-    lab::require_equal(comm, "config", comm.rank() == 1 ? 8 : 7);
-    FAIL() << "nobody noticed";
-  } catch (const lab::AgreedError& e) {
-    EXPECT_EQ(e.code(), lab::ExitCode::disagreement);
-    EXPECT_NE(std::string(e.what()).find("rank 1 has another config"), std::string::npos);
-  }
-}
-
 }  // namespace

@@ -153,7 +153,7 @@ TEST_P(TrainerTest, AStopThatOneRankIsAskedForSavesAllAtTheSameStep) {
   EXPECT_TRUE(stopped.saved);
   EXPECT_GT(stopped.steps, 0);
   EXPECT_LT(stopped.steps, 3 * epoch_steps);
-  require_equal(comm_, "steps", static_cast<uint64_t>(stopped.steps));
+  require_equal(comm_, {"steps", text(stopped.steps)});
   const FitResult result = fit(part, "last.safetensors");
   EXPECT_EQ(result.signal, 0);
   EXPECT_TRUE(last(part) == last(whole));

@@ -1,9 +1,9 @@
 // Ranks that count steps, and one that goes wrong: what watchdog_test.py starts.
 //
-//   watchdog_ranks WHAT RANK STEPS [LIMIT [REPORT]]
+//   watchdog_ranks WHAT RANK STEPS [LIMIT [REPORT [FLIGHT]]]
 //
 // WHAT rank RANK does in the middle: nothing kill segv exit0 exit3 throw lastword stop loop apart jitter. A
-// step is an all-reduce and a millisecond.
+// step is an all-reduce and a millisecond. FLIGHT: a folder for flight records.
 
 #include <unistd.h>
 
@@ -19,6 +19,7 @@
 #include "lab/comm/agreement.h"
 #include "lab/comm/world.h"
 #include "lab/core/error.h"
+#include "lab/core/flight_record.h"
 #include "lab/core/log.h"
 #include "lab/core/process.h"
 #include "lab/core/watchdog.h"
@@ -73,7 +74,11 @@ int main(int argc, char** argv) {
   lab::WatchdogOptions options;
   if (argc > 4) options.limits = lab::HangLimits::fixed(std::atof(argv[4]));
   lab::Watchdog watchdog(world.heartbeat(), log, options);
-  if (argc > 5) watchdog.report_to(argv[5]);
+  if (argc > 5)
+    watchdog.report_to(argv[5], argc > 6 ? lab::text("The last collectives: lab_fr ", argv[6]) : "");
+  if (argc > 6)
+    world.heartbeat().record_in(std::make_unique<lab::FlightRecord>(
+        lab::text(argv[6], "/rank-", world.rank(), ".fr"), world.rank(), world.size()));
   const auto comm = world.communicator(lab::Backend::mpi);
   try {
     run(world, *comm, what, argc > 2 ? std::atoi(argv[2]) : 0, argc > 3 ? std::atoll(argv[3]) : 100);

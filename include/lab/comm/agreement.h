@@ -3,6 +3,7 @@
 
 #include <exception>
 #include <functional>
+#include <span>
 #include <string>
 
 #include "lab/comm/communicator.h"
@@ -25,8 +26,16 @@ void agree(Communicator& comm, const std::function<void()>& work);
 // The bytes that `root` has, on every rank. Every rank must call.
 std::string broadcast_bytes(Communicator& comm, const std::string& bytes, int root = 0);
 
-// Throws Disagreement (as AgreedError) when `value` is not the same on every rank: `what` names the part.
-// Collective.
-void require_equal(Communicator& comm, const std::string& what, uint64_t value);
+// Something that must be the same on every rank: text, in lines if it is long.
+struct AgreedPart {
+  std::string name, value;
+};
+
+// Compares the parts over all ranks, in one collective unless they differ. Then throws AgreedError
+// (disagreement) everywhere in the same words: for each part that differs which ranks have another value than
+// most (than rank 0, where as many have either), and the first line in which it differs. Every rank must call
+// with the same names in the same order, 16 at most.
+void require_equal(Communicator& comm, std::span<const AgreedPart> parts);
+inline void require_equal(Communicator& comm, const AgreedPart& part) { require_equal(comm, {&part, 1}); }
 
 }  // namespace lab

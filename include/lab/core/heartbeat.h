@@ -9,7 +9,11 @@
 #include <string_view>
 #include <vector>
 
+#include "lab/core/dtype.h"
+
 namespace lab {
+
+class FlightRecord;
 
 enum class Phase : int32_t { starting, loading, validating, training, saving, ending };
 enum class Collective : int32_t { none, all_reduce, broadcast, all_gather, exchange, barrier };
@@ -82,12 +86,18 @@ class Heartbeat {
  public:
   Heartbeat();  // one rank alone
   Heartbeat(std::shared_ptr<HeartbeatPage> page, int slot, int rank, int ranks);
+  ~Heartbeat();
 
   void phase(Phase phase);
   void step(int64_t number);  // a training step begins
   void moved();               // anything else that shows life: a chunk validated, a file read
-  void enter(Collective kind, int64_t bytes);
+  void enter(Collective kind, int64_t bytes, DType type = DType::u8);  // type: of its elements
   void exit();
+
+  // From now on collectives are written down there too. For the thread that owns the communicator, while
+  // nothing is under way on it.
+  void record_in(std::unique_ptr<FlightRecord> record);
+  void lost(int rank);  // to be written down there: that this rank died or hangs
 
   // Why this rank is about to end by itself. The first word stands; it is cut after 255 bytes. May be called
   // in a signal handler.
@@ -114,13 +124,16 @@ class Heartbeat {
   int64_t step_began_ = 0;  // 0: no step is under way
   int64_t steps_timed_ = 0;
   std::array<std::atomic<int64_t>, 64> durations_{};  // nanoseconds; 0: none yet
+  std::unique_ptr<FlightRecord> owned_record_;
+  std::atomic<FlightRecord*> record_ = nullptr;  // the same, for all threads
 };
 
 // A collective for as long as it lives.
 class InCollective {
  public:
-  InCollective(Heartbeat& heartbeat, Collective kind, int64_t bytes) : heartbeat_(heartbeat) {
-    heartbeat_.enter(kind, bytes);
+  InCollective(Heartbeat& heartbeat, Collective kind, int64_t bytes, DType type = DType::u8)
+      : heartbeat_(heartbeat) {
+    heartbeat_.enter(kind, bytes, type);
   }
   ~InCollective() { heartbeat_.exit(); }
   InCollective(const InCollective&) = delete;

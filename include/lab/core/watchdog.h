@@ -41,9 +41,10 @@ class Watchdog {
   Watchdog(const Watchdog&) = delete;
   Watchdog& operator=(const Watchdog&) = delete;
 
-  // From any thread. The report is the file for all places; "" (as at first): they go to the log.
+  // From any thread. The report is the file for all places; "" (as at first): they go to the log. `more`: a
+  // line that goes behind them.
   void limit(const HangLimits& limits);
-  void report_to(const std::string& path);
+  void report_to(const std::string& path, const std::string& more = "");
   // What else this rank does when the job is about to be ended, told why; it has `grace` for it. Replacing it
   // waits for one that is under way.
   void before_end(std::function<void(const std::string& why)> act);

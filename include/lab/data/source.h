@@ -28,6 +28,9 @@ class Source {
   // Fills sample.id and its parts with sample i in [0, size()): shape, type and bytes as stored, in native
   // byte order.
   void read(int64_t i, Sample& sample) const;
+  // What must be the same on all ranks, in lines: fields, how many samples, the size of the file and a
+  // checksum of some of its bytes (64 pieces, spread over it); never the path. Reads the file; IoError.
+  std::string identity() const;
   // As messages name it: "data/mnist-train.h5".
   const std::string& path() const;
 

@@ -3,8 +3,10 @@
 
 #include <cstdint>
 #include <span>
+#include <string>
 #include <vector>
 
+#include "lab/core/dtype.h"
 #include "lab/core/range.h"
 
 namespace lab {
@@ -19,5 +21,8 @@ struct Bucket {
 // behind the last slot, up to `total`: there the loss and its weight ride. Never empty.
 std::vector<Bucket> plan_buckets(std::span<const Range> slots, int64_t total, int64_t element_bytes,
                                  int64_t first_cap_bytes, int64_t cap_bytes);
+
+// A line for each bucket: what all ranks must have the same of.
+std::string text_of(std::span<const Bucket> buckets, DType type);
 
 }  // namespace lab

@@ -39,6 +39,7 @@ class GradientReducer {
     Numerics numerics;
     double bucket_cap_mb = 25;
   };
+  // Collective; AgreedError where the ranks' plans of buckets differ.
   GradientReducer(Communicator& comm, FlatParameters& parameters, const Options& options);
   ~GradientReducer();
   GradientReducer(const GradientReducer&) = delete;

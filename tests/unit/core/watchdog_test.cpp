@@ -177,7 +177,7 @@ TEST(Watchdog, EndsARankThatLoopsAndTheOthers) {
 TEST(Watchdog, EndsARankThatIsStoppedAndWritesAllPlaces) {
   const Report report;
   ForkedJob job(3, quick(), [&](Rank& rank) {
-    rank.watchdog.report_to(report.path);
+    rank.watchdog.report_to(report.path, "more of it: elsewhere");
     in_step_5(1, [](Rank& me) {
       const lab::InCollective here(me.heartbeat, Collective::barrier, 0);
       raise(SIGSTOP);
@@ -189,8 +189,9 @@ TEST(Watchdog, EndsARankThatIsStoppedAndWritesAllPlaces) {
               ElementsAre(AllOf(HasSubstr("rank 1 on "), HasSubstr(" is stopped by a signal"),
                                 HasSubstr("in step 5, training, in barrier 2 (the limit is 1 s; "),
                                 HasSubstr("All ranks' places are in " + report.path))));
-  EXPECT_THAT(report.text(), AllOf(HasSubstr("rank 1 on "), HasSubstr("in all-reduce 1, 4.0 KiB"),
-                                   HasSubstr("in barrier 2"), HasSubstr("stopped")));
+  EXPECT_THAT(report.text(),
+              AllOf(HasSubstr("rank 1 on "), HasSubstr("in all-reduce 1, 4.0 KiB"), HasSubstr("in barrier 2"),
+                    HasSubstr("stopped"), HasSubstr("\nmore of it: elsewhere\n")));
 }
 
 TEST(Watchdog, EndsARankThatIsAlone) {

@@ -1,0 +1,98 @@
+#include "lab/train/agreed_parts.h"
+
+#include <ATen/Version.h>
+#include <torch/types.h>
+
+#include "lab/train/flat.h"
+#include "lab/train/step_plan.h"
+#include "lab/train/tensor_buffer.h"
+
+namespace lab {
+namespace {
+
+// Layers and their settings, as torch prints them, then each tensor.
+std::string describe_model(const Model& model) {
+  if (!model) return "none";
+  std::string out = text(model.module(), '\n');
+  for (const auto& [name, tensor] : model_tensors(model.module()))
+    out += text(name, ' ', name_of(dtype_of(tensor.scalar_type())), ' ', tensor.sizes(),
+                tensor.requires_grad() ? "" : ", not trained", '\n');
+  return out;
+}
+
+std::string describe_optimizer(const OptimizerPlan& plan) {
+  if (const auto* adam = std::get_if<AdamW>(&plan))
+    return text("AdamW\nrate ", shortest(adam->lr), "\nbeta1 ", shortest(adam->beta1), "\nbeta2 ",
+                shortest(adam->beta2), "\neps ", shortest(adam->eps), "\nweight decay ",
+                shortest(adam->weight_decay));
+  const auto& sgd = std::get<SGD>(plan);
+  return text("SGD\nrate ", shortest(sgd.lr), "\nmomentum ", shortest(sgd.momentum), "\ndampening ",
+              shortest(sgd.dampening), "\nweight decay ", shortest(sgd.weight_decay),
+              sgd.nesterov ? "\nnesterov" : "");
+}
+
+// Its name, and some of its values; to six digits, as functions of the C library may differ in the last one.
+std::string describe_schedule(const TrainPlan& plan, const TrainerOptions& options, int64_t samples) {
+  std::string out = plan.schedule.name + "\n";
+  if (plan.batch_size < 1 || samples < 1) return out;
+  const int64_t epoch_steps = steps_per_epoch(samples, plan.batch_size);
+  const int64_t end = options.max_steps >= 0    ? options.max_steps
+                      : options.max_epochs >= 0 ? options.max_epochs * epoch_steps
+                                                : -1;
+  if (plan.schedule.needs_end && end < 0) return out;
+  for (int64_t step = 0; step < (end < 0 ? int64_t{1} << 20 : end); step += step / 8 + 1)
+    out += text("factor ", plan.schedule.factor({step / epoch_steps, step, epoch_steps, end}), " in step ",
+                step, '\n');
+  return out;
+}
+
+std::string describe_options(const TrainerOptions& o) {
+  return text("max_epochs = ", o.max_epochs, "\nmax_steps = ", o.max_steps,
+              "\ncheck_val_every_n_epoch = ", o.check_val_every_n_epoch,
+              "\ngradient_clip_val = ", shortest(o.gradient_clip_val),
+              "\ngradient_clip_algorithm = ", o.gradient_clip_algorithm,
+              "\nenable_checkpointing = ", o.enable_checkpointing,
+              "\ncheckpoint_every_n_steps = ", o.checkpoint_every_n_steps,
+              "\nbucket_cap_mb = ", shortest(o.bucket_cap_mb));
+}
+
+// Canonical bits depend on the instruction set; ordinary ones need not be the same.
+std::string describe_numerics(const TrainerOptions& options) {
+  if (!options.canonical()) return text("ordinary\n", options.precision);
+  return text("canonical\n", options.precision, "\nvirtual_ranks = ", options.virtual_ranks, '\n',
+              at::get_cpu_capability());
+}
+
+std::string describe_data(const DataPlan& plan, const Source* source) {
+  if (!source) return "none";
+  std::string out = source->identity();
+  for (const Transform& transform : plan.transforms) out += transform.name + "\n";
+  return out + (plan.shuffle ? "shuffled" : "in the order of the file");
+}
+
+std::string describe_measures(const TrainPlan& plan) {
+  std::string out;
+  for (const Metric& metric : plan.metrics) out += text("metric ", metric.name, '\n');
+  for (const Figure& figure : plan.figures) out += text("figure ", figure.name, ", ", figure.numbers, '\n');
+  for (const auto& callback : plan.callbacks)
+    out += text("callback ", callback->name(), ' ', callback->state(), '\n');
+  return text(out, "monitor ", plan.monitor, plan.monitor_mode == Mode::min ? ", the least" : ", the most");
+}
+
+}  // namespace
+
+std::vector<AgreedPart> agreed_parts(const TrainPlan& plan, const TrainerOptions& options,
+                                     const Source* train, const Source* validate) {
+  return {{"seed", text(options.seed)},
+          {"batch size", text(plan.batch_size)},
+          {"numerics", describe_numerics(options)},
+          {"set of trainer options", describe_options(options)},
+          {"model", describe_model(plan.model)},
+          {"optimizer", describe_optimizer(plan.optimizer)},
+          {"schedule", describe_schedule(plan, options, train ? train->size() : 0)},
+          {"set of metrics and callbacks", describe_measures(plan)},
+          {"training set", describe_data(plan.train, train)},
+          {"validation set", describe_data(plan.validate, validate)}};
+}
+
+}  // namespace lab
