@@ -1,5 +1,5 @@
 #pragma once
-// The MPI backend, and what else is asked of MPI.
+// The MPI backend, and what else World makes communicators of.
 
 #include <memory>
 
@@ -7,9 +7,15 @@
 #include "lab/core/heartbeat.h"
 
 namespace lab {
-// Beats at the begin and the end of each collective. The heartbeat must outlive it.
-std::unique_ptr<Communicator> mpi_communicator(Heartbeat& heartbeat);
+
+// Those ranks of the job that give the same color, in order of rank; null for a negative one. Collective over
+// all ranks of the job.
+std::unique_ptr<Communicator> mpi_communicator(int color = 0);
 
 // The NCCL backend, or Unavailable that says why not: nccl.cpp or no_nccl.cpp, as the linker was told.
 std::unique_ptr<Communicator> nccl_communicator();
+
+// `inner`, with a beat at the begin and the end of each collective. The heartbeat must outlive it.
+std::unique_ptr<Communicator> beating(Heartbeat& heartbeat, std::unique_ptr<Communicator> inner);
+
 }  // namespace lab

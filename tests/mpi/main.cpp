@@ -16,7 +16,7 @@ lab::Communicator& test_group() { return *group; }
 int main(int argc, char** argv) {
   testing::InitGoogleTest(&argc, argv);
   lab::World world = lab::World::join(&argc, &argv);
-  const auto comm = world.communicator(lab::Backend::mpi);
+  const auto comm = world.communicator(lab::Backend::mpi, lab::Log::silent());
   group = comm.get();
   if (comm->rank() != 0)
     delete testing::UnitTest::GetInstance()->listeners().Release(

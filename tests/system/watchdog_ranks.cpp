@@ -74,7 +74,7 @@ int main(int argc, char** argv) {
   if (argc > 4) options.limits = lab::HangLimits::fixed(std::atof(argv[4]));
   lab::Watchdog watchdog(world.heartbeat(), log, options);
   if (argc > 5) watchdog.report_to(argv[5]);
-  const auto comm = world.communicator(lab::Backend::mpi);
+  const auto comm = world.communicator(lab::Backend::mpi, log);
   try {
     run(world, *comm, what, argc > 2 ? std::atoi(argv[2]) : 0, argc > 3 ? std::atoll(argv[3]) : 100);
   } catch (const lab::Error& e) {
