@@ -67,7 +67,7 @@ class Node {
   int rank_ = 0;
   std::vector<int> names_;
   Patience patience_;
-  uint32_t turn_ = 0;
+  uint32_t turn_ = TurnCounter::none_yet;
 };
 
 }  // namespace lab

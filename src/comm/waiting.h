@@ -18,15 +18,18 @@ struct Patience {
 // side holds a lock, so that any of them may die at any moment; who sleeps looks again from time to time.
 class TurnCounter {
  public:
+  // Counting begins shortly before it passes 2^32, so that every run goes through that.
+  static constexpr uint32_t none_yet = uint32_t{0} - 100;
+
   // What the owner wrote before is seen by who has awaited it. One thread at a time.
   void advance();
-  // Until there were so many turns; counts on beyond 2^32, so nobody may be behind by half as many.
+  // Until the count has come to `turns`, of which it may not be further away than 2^31.
   void await(uint32_t turns, const Patience& patience);
 
  private:
   bool reached(uint32_t turns) const;
   void sleep(uint32_t turns);
-  std::atomic<uint32_t> turns_{0}, sleepers_{0};
+  std::atomic<uint32_t> turns_{none_yet}, sleepers_{0};
 };
 
 }  // namespace lab
