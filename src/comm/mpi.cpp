@@ -1,5 +1,3 @@
-#include "comm/mpi.h"
-
 #include <mpi.h>
 #include <sched.h>
 #include <time.h>
@@ -7,6 +5,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "comm/backends.h"
 #include "lab/comm/lane.h"
 #include "lab/core/error.h"
 

@@ -4,7 +4,7 @@
 
 #include <cstdlib>
 
-#include "comm/mpi.h"
+#include "comm/backends.h"
 #include "comm/shared.h"
 #include "lab/comm/agreement.h"
 

@@ -1,6 +1,6 @@
 #include "conformance.h"
 
-#include "comm/mpi.h"
+#include "comm/backends.h"
 #include "comm/shared.h"
 #include "group.h"
 

@@ -3,7 +3,7 @@
 #include <gtest/gtest.h>
 #include <sys/resource.h>
 
-#include "comm/mpi.h"
+#include "comm/backends.h"
 #include "comm/shared.h"
 #include "group.h"
 #include "lab/comm/agreement.h"
@@ -80,8 +80,7 @@ TEST(World, RanksTalkByMpiWhereSharedMemoryIsRefusedAndThatIsSaidOnce) {
   std::vector<std::string> said;
   const test::TemporaryFolder folder;
   const Log log(test_world().rank(), test_world().size());
-  log.also_to(folder / "log.txt",
-              [&](const std::string&, const std::string& line) { said.push_back(line); });
+  log.also_to(folder / "log.txt", [&](const std::string&, const std::string& line) { said.push_back(line); });
   std::unique_ptr<Communicator> comm;
   {
     // The ranks of this test share a node, whose first rank asks for the memory.

@@ -1,5 +1,5 @@
 #pragma once
-// The MPI backend, and what else World makes communicators of.
+// What World makes communicators of, beside the one of shared.h.
 
 #include <memory>
 
