@@ -35,17 +35,22 @@ struct Backend {
 inline void PrintTo(const Backend& backend, std::ostream* out) { *out << backend.name; }
 
 template <class T>
-void reduces(Communicator& comm) {
-  for (const Where where : {Where::inside, Where::inside_further, Where::outside})
-    for (const ReduceOp op : {ReduceOp::sum, ReduceOp::min, ReduceOp::max})
-      for (const int64_t n : counts<T>()) {
-        Values<T> values(comm, n, where);
-        for (int64_t i = 0; i < n; ++i) values[i] = whole<T>(comm.rank(), i);
-        comm.all_reduce(values.buffer(), op);
-        values.expect(
-            [&](int64_t i) { return over_ranks<T>(op, comm.size(), [i](int r) { return whole<T>(r, i); }); },
-            text("all_reduce ", static_cast<int>(op), " where ", static_cast<int>(where)));
-      }
+void reduces(Communicator& comm, ReduceOp op, int64_t count, Where where) {
+  Values<T> values(comm, count, where);
+  for (int64_t i = 0; i < count; ++i) values[i] = whole<T>(comm.rank(), i);
+  comm.all_reduce(values.buffer(), op);
+  values.expect(
+      [&](int64_t i) { return over_ranks<T>(op, comm.size(), [i](int r) { return whole<T>(r, i); }); },
+      text("all_reduce ", static_cast<int>(op), " where ", static_cast<int>(where)));
+}
+
+template <class T>
+void reduces_all_ways(Communicator& comm) {
+  for (const Where where : {Where::inside, Where::inside_further, Where::outside}) {
+    for (const int64_t count : counts<T>()) reduces<T>(comm, ReduceOp::sum, count, where);
+    for (const ReduceOp op : {ReduceOp::min, ReduceOp::max})
+      for (const int64_t count : {5, 5000}) reduces<T>(comm, op, count, where);
+  }
 }
 
 template <class T>
@@ -99,65 +104,66 @@ void sums_by_tree(Communicator& comm, int64_t leaves, Where where) {
   }
 }
 
-// A thousand operations, drawn alike on every rank.
+// Operations that are drawn alike on every rank, on buffers here and there in one stretch of memory.
 class RandomOperations {
  public:
   RandomOperations(Communicator& comm, uint64_t seed)
-      : comm_(comm), rng_(seed, Purpose::user, 0), salt_(seed) {}
+      : comm_(comm),
+        rng_(seed, Purpose::user, 0),
+        salt_(seed),
+        inside_(comm.allocate(room)),
+        outside_(plain_memory(room)) {}
 
   void run(int count) {
-    for (int i = 0; i < count; ++i, ++salt_) switch (rng_.integer(0, 3)) {
-        case 0:
-          one<uint8_t>();
-          break;
-        case 1:
-          one<int64_t>();
-          break;
-        case 2:
-          one<float>();
-          break;
-        default:
-          one<double>();
-      }
+    for (int i = 0; i < count; ++i, ++salt_) {
+      const auto type = rng_.integer(0, 3);
+      if (type == 0) one<uint8_t>();
+      if (type == 1) one<int64_t>();
+      if (type == 2) one<float>();
+      if (type == 3) one<double>();
+    }
   }
 
  private:
-  int64_t some_size() {
-    const auto bits = rng_.integer(0, rng_.integer(0, 20) == 0 ? 17 : 10);
-    return rng_.integer(0, int64_t{1} << bits);
+  static constexpr int64_t room = 2 << 20;
+
+  // Mostly few elements; all ranks' parts have room.
+  Buffer some_buffer(DType type, int64_t parts) {
+    const auto bits = rng_.integer(0, rng_.integer(0, 20) == 0 ? 16 : 10);
+    const int64_t count = std::min(rng_.integer(0, int64_t{1} << bits), room / 8 / parts) * parts;
+    const int64_t offset = rng_.integer(0, (room - count * size_of(type)) / 8) * 8;
+    const auto& memory = rng_.integer(0, 2) == 0 ? outside_ : inside_;
+    return {memory.data.get() + offset, count, type};
   }
 
   template <class T>
   void one() {
     const int ranks = comm_.size(), me = comm_.rank();
     const auto kind = rng_.integer(0, 4);
-    const auto where = static_cast<Where>(rng_.integer(0, 2));
     const auto op = static_cast<ReduceOp>(rng_.integer(0, 2));
     const auto root = static_cast<int>(rng_.integer(0, ranks - 1));
-    const int64_t part = some_size(), n = kind == 2 ? part * ranks : part;
-    const bool by_lane = rng_.integer(0, 1) == 1;
-    Values<T> values(comm_, n, where);
-    for (int64_t i = 0; i < n; ++i) values[i] = whole<T>(me, i, salt_);
-    const auto work = [&] {
-      if (kind == 0) comm_.all_reduce(values.buffer(), op);
-      if (kind == 1) comm_.broadcast(values.buffer(), root);
-      if (kind == 2) comm_.all_gather(values.buffer());
-      if (kind == 3 && ranks > 1) pass_on(values.buffer());
-      if (kind == 4) comm_.barrier();
+    const Buffer buffer = some_buffer(type_of<T>, kind == 2 ? ranks : 1);
+    const int64_t part = buffer.count / ranks;
+    auto* values = static_cast<T*>(buffer.data);
+    for (int64_t i = 0; i < buffer.count; ++i) values[i] = whole<T>(me, i, salt_);
+    if (kind == 0) comm_.all_reduce(buffer, op);
+    if (kind == 1) comm_.broadcast(buffer, root);
+    if (kind == 2) comm_.all_gather(buffer);
+    if (kind == 3 && ranks > 1) pass_on(buffer);
+    if (kind == 4) comm_.barrier();
+    const auto wanted = [&](int64_t i) {
+      if (kind == 0) return over_ranks<T>(op, ranks, [&](int r) { return whole<T>(r, i, salt_); });
+      if (kind == 1) return whole<T>(root, i, salt_);
+      if (kind == 2) return whole<T>(static_cast<int>(i / part), i, salt_);
+      if (kind == 3 && ranks > 1) return whole<T>((me + ranks - 1) % ranks, i, salt_);
+      return whole<T>(me, i, salt_);
     };
-    if (by_lane)
-      comm_.submit(work).wait();
-    else
-      work();
-    values.expect(
-        [&](int64_t i) {
-          if (kind == 0) return over_ranks<T>(op, ranks, [&](int r) { return whole<T>(r, i, salt_); });
-          if (kind == 1) return whole<T>(root, i, salt_);
-          if (kind == 2) return whole<T>(static_cast<int>(i / part), i, salt_);
-          if (kind == 3 && ranks > 1) return whole<T>((me + ranks - 1) % ranks, i, salt_);
-          return whole<T>(me, i, salt_);
-        },
-        text("operation ", salt_, " of kind ", kind));
+    for (int64_t i = 0; i < buffer.count; ++i)
+      if (values[i] != wanted(i)) {
+        ADD_FAILURE() << "operation " << salt_ << " of kind " << kind << ", element " << i << " of "
+                      << buffer.count;
+        return;
+      }
   }
 
   void pass_on(const Buffer& buffer) {
@@ -172,6 +178,7 @@ class RandomOperations {
   Communicator& comm_;
   Rng rng_;
   uint64_t salt_;
+  BufferMemory inside_, outside_;
 };
 
 class Conformance : public testing::TestWithParam<Backend> {
@@ -181,10 +188,10 @@ class Conformance : public testing::TestWithParam<Backend> {
 
 TEST_P(Conformance, AllReduceOfEveryTypeAndSizeWhereverItLies) {
   GetParam().run([](Ranks& ranks) {
-    reduces<uint8_t>(ranks.comm);
-    reduces<int64_t>(ranks.comm);
-    reduces<float>(ranks.comm);
-    reduces<double>(ranks.comm);
+    reduces_all_ways<uint8_t>(ranks.comm);
+    reduces_all_ways<int64_t>(ranks.comm);
+    reduces_all_ways<float>(ranks.comm);
+    reduces_all_ways<double>(ranks.comm);
   });
 }
 
@@ -298,7 +305,11 @@ TEST_P(Conformance, WorkOfTheLaneRunsInTheOrderOfSubmission) {
 }
 
 TEST_P(Conformance, AThousandRandomOperations) {
-  GetParam().run([](Ranks& ranks) { RandomOperations(ranks.comm, 11).run(1000); });
+  GetParam().run([](Ranks& ranks) {
+    RandomOperations operations(ranks.comm, 11);
+    operations.run(500);
+    ranks.comm.submit([&] { operations.run(500); }).wait();
+  });
 }
 
 TEST_P(Conformance, TwoGroupsAtOnceDoNotDisturbEachOther) {
