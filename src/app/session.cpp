@@ -117,7 +117,7 @@ int run_session(Program program, int argc, char** argv, const std::vector<Experi
     const Log log(world.rank(), world.size());
     std::unique_ptr<Communicator> comm;
     try {
-      comm = world.communicator(line.backend);
+      comm = world.communicator(line.backend, log);
     } catch (const Error& e) {  // the same on every rank
       if (world.rank() == 0) log.error(e.what());
       world.leave();

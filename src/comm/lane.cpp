@@ -2,15 +2,13 @@
 
 namespace lab {
 
-Lane::Lane() : thread_([this] { run(); }) {}
-
 Lane::~Lane() {
   {
     const std::lock_guard lock(mutex_);
     closing_ = true;
   }
   wake_.notify_one();
-  thread_.join();
+  if (thread_.joinable()) thread_.join();
 }
 
 Ticket Lane::submit(std::function<void()> work) {
@@ -27,6 +25,7 @@ Ticket Lane::submit(std::function<void()> work) {
   {
     const std::lock_guard lock(mutex_);
     queue_.push_back(std::move(task));
+    if (!thread_.joinable()) thread_ = std::thread([this] { run(); });
   }
   wake_.notify_one();
   return ticket;

@@ -1,5 +1,3 @@
-#include "comm/mpi.h"
-
 #include <mpi.h>
 #include <sched.h>
 #include <time.h>
@@ -7,6 +5,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "comm/backends.h"
 #include "lab/comm/lane.h"
 #include "lab/core/error.h"
 
@@ -74,20 +73,18 @@ void in_pieces(Buffer buffer, std::vector<MPI_Request>& requests, const Call& ca
 
 class Mpi final : public Communicator {
  public:
-  explicit Mpi(Heartbeat& heartbeat) : heartbeat_(heartbeat) {
-    check(MPI_Comm_dup(MPI_COMM_WORLD, &comm_), "MPI_Comm_dup");
+  explicit Mpi(MPI_Comm comm) : comm_(comm) {
     MPI_Comm_set_errhandler(comm_, MPI_ERRORS_RETURN);
     MPI_Comm_rank(comm_, &rank_);
     MPI_Comm_size(comm_, &size_);
   }
-  // The duplicate is not freed: that would be a collective in a destructor.
+  // MPI's group is not freed: that would be a collective in a destructor.
 
   int rank() const override { return rank_; }
   int size() const override { return size_; }
   const char* name() const override { return "mpi"; }
 
   void all_reduce(Buffer buffer, ReduceOp op) override {
-    const InCollective here(heartbeat_, Collective::all_reduce, buffer.bytes(), buffer.type);
     std::vector<MPI_Request> requests;
     in_pieces(buffer, requests, [&](Buffer piece) {
       MPI_Request request = MPI_REQUEST_NULL;
@@ -100,7 +97,6 @@ class Mpi final : public Communicator {
   }
 
   void broadcast(Buffer buffer, int root) override {
-    const InCollective here(heartbeat_, Collective::broadcast, buffer.bytes(), buffer.type);
     std::vector<MPI_Request> requests;
     in_pieces(buffer, requests, [&](Buffer piece) {
       MPI_Request request = MPI_REQUEST_NULL;
@@ -113,7 +109,6 @@ class Mpi final : public Communicator {
   }
 
   void all_gather(Buffer all) override {
-    const InCollective here(heartbeat_, Collective::all_gather, all.bytes(), all.type);
     const int64_t part = all.count / size_;
     if (part > most_elements) throw Bug("all-gather of ", part, " elements per rank");
     std::vector<MPI_Request> requests(1);
@@ -124,10 +119,6 @@ class Mpi final : public Communicator {
   }
 
   void exchange(std::span<const Message> sends, std::span<const Message> receives) override {
-    int64_t bytes = 0;
-    for (const auto& message : receives) bytes += message.buffer.bytes();
-    const DType type = receives.empty() ? DType::u8 : receives.front().buffer.type;
-    const InCollective here(heartbeat_, Collective::exchange, bytes, type);
     std::vector<MPI_Request> requests;
     for (const auto& [peer, buffer] : receives)
       in_pieces(buffer, requests, [&, to = peer](Buffer piece) {
@@ -149,16 +140,17 @@ class Mpi final : public Communicator {
   }
 
   void barrier() override {
-    const InCollective here(heartbeat_, Collective::barrier, 0);
     std::vector<MPI_Request> requests(1);
     check(MPI_Ibarrier(comm_, requests.data()), "MPI_Ibarrier");
     wait_all(requests, "barrier");
   }
 
+  BufferMemory allocate(int64_t bytes) override { return plain_memory(bytes); }
+  std::vector<std::vector<Buffer>> view(std::span<const Buffer>) override { return {}; }
+
   Ticket submit(std::function<void()> work) override { return lane_.submit(std::move(work)); }
 
  private:
-  Heartbeat& heartbeat_;
   MPI_Comm comm_ = MPI_COMM_NULL;
   int rank_ = 0, size_ = 1;
   Lane lane_;
@@ -166,8 +158,12 @@ class Mpi final : public Communicator {
 
 }  // namespace
 
-std::unique_ptr<Communicator> mpi_communicator(Heartbeat& heartbeat) {
-  return std::make_unique<Mpi>(heartbeat);
+std::unique_ptr<Communicator> mpi_communicator(int color) {
+  int rank = 0;
+  MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+  MPI_Comm comm = MPI_COMM_NULL;
+  check(MPI_Comm_split(MPI_COMM_WORLD, color < 0 ? MPI_UNDEFINED : color, rank, &comm), "MPI_Comm_split");
+  return comm == MPI_COMM_NULL ? nullptr : std::make_unique<Mpi>(comm);
 }
 
 }  // namespace lab

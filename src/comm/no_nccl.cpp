@@ -1,4 +1,4 @@
-#include "comm/mpi.h"
+#include "comm/backends.h"
 #include "lab/core/error.h"
 
 namespace lab {

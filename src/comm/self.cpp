@@ -1,3 +1,6 @@
+#include <cstring>
+#include <new>
+
 #include "lab/comm/communicator.h"
 #include "lab/core/error.h"
 
@@ -16,6 +19,10 @@ class Self final : public Communicator {
     if (!sends.empty() || !receives.empty()) throw Bug("a message to another rank in a group of one");
   }
   void barrier() override {}
+  BufferMemory allocate(int64_t bytes) override { return plain_memory(bytes); }
+  std::vector<std::vector<Buffer>> view(std::span<const Buffer> mine) override {
+    return {{mine.begin(), mine.end()}};
+  }
   Ticket submit(std::function<void()> work) override {
     std::packaged_task<void()> task(std::move(work));
     Ticket ticket(task.get_future().share());
@@ -25,6 +32,15 @@ class Self final : public Communicator {
 };
 
 }  // namespace
+
+BufferMemory plain_memory(int64_t bytes) {
+  constexpr std::align_val_t line{64};
+  const auto size = static_cast<size_t>(bytes);
+  const auto free = [line](std::byte* memory) { ::operator delete(memory, line); };
+  BufferMemory memory{{static_cast<std::byte*>(::operator new(size, line)), free}, bytes, false};
+  std::memset(memory.data.get(), 0, size);
+  return memory;
+}
 
 std::unique_ptr<Communicator> self_communicator() { return std::make_unique<Self>(); }
 

@@ -4,6 +4,7 @@
 #include <bit>
 #include <cstring>
 
+#include "comm/fold.h"
 #include "lab/core/error.h"
 #include "lab/core/range.h"
 
@@ -29,19 +30,7 @@ std::vector<TreeNode> tree_cover(int64_t first, int64_t count) {
 
 namespace {
 
-template <class T>
-void add(T* __restrict into, const T* __restrict from, int64_t count) {
-  for (int64_t i = 0; i < count; ++i) into[i] += from[i];
-}
-
-void add(const Buffer& into, const Buffer& from) {
-  if (into.type == DType::f32)
-    add(static_cast<float*>(into.data), static_cast<const float*>(from.data), into.count);
-  else if (into.type == DType::f64)
-    add(static_cast<double*>(into.data), static_cast<const double*>(from.data), into.count);
-  else
-    throw Bug("a tree sum of ", name_of(into.type));
-}
+constexpr int64_t block_bytes = 8192;  // a few of them stay in the nearest cache
 
 // A slice may be empty where there are more ranks than elements.
 void copy(const Buffer& to, const Buffer& from) {
@@ -54,67 +43,123 @@ struct Known {
   Buffer buffer;
 };
 
-// Makes the sum of `node` in the buffer of its leftmost known node and returns that.
-Buffer combine(TreeNode node, std::span<const Known> known) {
-  for (const auto& k : known)
-    if (k.node == node) return k.buffer;
-  if (node.level == 0) throw Bug("leaf ", node.index, " of a tree sum belongs to no rank");
-  const Buffer left = combine({node.level - 1, node.index * 2}, known);
-  const Buffer right = combine({node.level - 1, node.index * 2 + 1}, known);
-  add(left, right);
-  return left;
+// Adds up in tree order, block by block, and leaves what it reads as it is.
+class SliceSum {
+ public:
+  SliceSum(int64_t leaves, std::vector<Known> known)
+      : root_{log2_floor(leaves), 0}, known_(std::move(known)) {
+    const auto blocks = static_cast<size_t>(root_.level + 1);
+    room_.resize(blocks * block_bytes);
+  }
+
+  // Each of `out` becomes the sum; they may be among the known.
+  void write(std::span<const Buffer> out) {
+    const Buffer& like = out.front();
+    const int64_t most = block_bytes / size_of(like.type);
+    for (int64_t first = 0; first < like.count; first += most) {
+      const Range part{first, std::min(most, like.count - first)};
+      const Buffer sum = combine(root_, part, block(root_.level, part.count, like.type));
+      for (const Buffer& buffer : out) copy(buffer.slice(part.first, part.count), sum);
+    }
+  }
+
+ private:
+  Buffer block(int level, int64_t count, DType type) {
+    return {room_.data() + level * block_bytes, count, type};
+  }
+
+  // The part's sum of the node: where it is known, or in `space`. The levels below the node have a block each
+  // for their right halves; left ones go where the sum goes.
+  Buffer combine(TreeNode node, Range part, const Buffer& space) {
+    for (const auto& k : known_)
+      if (k.node == node) return k.buffer.slice(part.first, part.count);
+    if (node.level == 0) throw Bug("leaf ", node.index, " of a tree sum belongs to no rank");
+    const Buffer left = combine({node.level - 1, node.index * 2}, part, space);
+    const Buffer right =
+        combine({node.level - 1, node.index * 2 + 1}, part, block(node.level - 1, space.count, space.type));
+    add(space, left, right);
+    return space;
+  }
+
+  TreeNode root_;
+  std::vector<Known> known_;
+  std::vector<std::byte> room_;
+};
+
+std::vector<TreeNode> cover_of(int rank, int ranks, int64_t leaves) {
+  const Range held = shard(leaves, rank, ranks);
+  return tree_cover(held.first, held.count);
 }
 
-}  // namespace
+// Every rank sums one slice of the elements, where all partial sums lie, and writes it to all ranks.
+void sum_in_place(Communicator& comm, int64_t leaves, std::span<const std::vector<Buffer>> partials) {
+  const int ranks = comm.size();
+  const Range mine = shard(partials.front().front().count, comm.rank(), ranks);
+  std::vector<Known> known;
+  std::vector<Buffer> out;
+  for (int r = 0; r < ranks; ++r) {
+    const auto& theirs = partials[static_cast<size_t>(r)];
+    size_t i = 0;
+    for (const TreeNode node : cover_of(r, ranks, leaves))
+      known.push_back({node, theirs.at(i++).slice(mine.first, mine.count)});
+    out.push_back(theirs.front().slice(mine.first, mine.count));
+  }
+  SliceSum(leaves, std::move(known)).write(out);
+  comm.barrier();
+}
 
-void tree_all_reduce(Communicator& comm, int64_t leaves, std::span<const Buffer> partials,
-                     std::vector<std::byte>& scratch) {
+// The slice that this rank sums, of all ranks' nodes.
+std::vector<Known> bring_slice(Communicator& comm, int64_t leaves, std::span<const Buffer> partials,
+                               std::vector<std::byte>& scratch) {
   const int ranks = comm.size(), me = comm.rank();
   const Buffer whole = partials.front();
-  if (whole.count == 0 || (ranks == 1 && partials.size() == 1)) return;
   const Range mine = shard(whole.count, me, ranks);
-
-  // Every rank sums one slice of the elements: bring that slice of all ranks' nodes here.
   int64_t nodes = 0;
-  for (int r = 0; r < ranks; ++r) {
-    const Range held = shard(leaves, r, ranks);
-    nodes += static_cast<int64_t>(tree_cover(held.first, held.count).size());
-  }
+  for (int r = 0; r < ranks; ++r) nodes += static_cast<int64_t>(cover_of(r, ranks, leaves).size());
   const int64_t stride = (mine.count * size_of(whole.type) + 63) / 64 * 64;
   scratch.resize(std::max(scratch.size(), static_cast<size_t>(nodes * stride)));
   std::vector<Known> known;
   std::vector<Message> sends, receives;
   for (int r = 0; r < ranks; ++r) {
-    const Range held = shard(leaves, r, ranks);
-    for (const TreeNode node : tree_cover(held.first, held.count)) {
-      known.push_back(
-          {node, {scratch.data() + static_cast<int64_t>(known.size()) * stride, mine.count, whole.type}});
+    size_t i = 0;
+    for (const TreeNode node : cover_of(r, ranks, leaves)) {
+      const Buffer own = r == me ? partials[i++].slice(mine.first, mine.count) : Buffer{};
+      std::byte* place = scratch.data() + static_cast<int64_t>(receives.size()) * stride;
+      known.push_back({node, r == me ? own : Buffer{place, mine.count, whole.type}});
       if (r != me) receives.push_back({r, known.back().buffer});
     }
     const Range theirs = shard(whole.count, r, ranks);
     for (const Buffer& partial : partials)
       if (r != me) sends.push_back({r, partial.slice(theirs.first, theirs.count)});
   }
-  size_t own = 0;
-  const Range held = shard(leaves, me, ranks);
-  for (const auto& k : known)
-    if (k.node.first() >= held.first && k.node.end() <= held.end())
-      copy(k.buffer, partials[own++].slice(mine.first, mine.count));
   comm.exchange(sends, receives);
+  return known;
+}
 
-  const TreeNode root{log2_floor(leaves), 0};
-  const Buffer sum = combine(root, known);
-  copy(whole.slice(mine.first, mine.count), sum);
-
-  sends.clear();
-  receives.clear();
-  for (int r = 0; r < ranks; ++r) {
-    if (r == me) continue;
-    const Range theirs = shard(whole.count, r, ranks);
+// Each rank's slice of the sum, to all.
+void spread_slices(Communicator& comm, const Buffer& whole) {
+  std::vector<Message> sends, receives;
+  const Range mine = shard(whole.count, comm.rank(), comm.size());
+  for (int r = 0; r < comm.size(); ++r) {
+    if (r == comm.rank()) continue;
+    const Range theirs = shard(whole.count, r, comm.size());
     sends.push_back({r, whole.slice(mine.first, mine.count)});
     receives.push_back({r, whole.slice(theirs.first, theirs.count)});
   }
   comm.exchange(sends, receives);
+}
+
+}  // namespace
+
+void tree_all_reduce(Communicator& comm, int64_t leaves, std::span<const Buffer> partials,
+                     std::vector<std::byte>& scratch) {
+  const Buffer whole = partials.front();
+  if (whole.count == 0 || (comm.size() == 1 && partials.size() == 1)) return;
+  if (const auto seen = comm.view(partials); !seen.empty()) return sum_in_place(comm, leaves, seen);
+  const Range mine = shard(whole.count, comm.rank(), comm.size());
+  const Buffer sum = whole.slice(mine.first, mine.count);
+  SliceSum(leaves, bring_slice(comm, leaves, partials, scratch)).write({&sum, 1});
+  spread_slices(comm, whole);
 }
 
 }  // namespace lab

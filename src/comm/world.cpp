@@ -4,7 +4,9 @@
 
 #include <cstdlib>
 
-#include "comm/mpi.h"
+#include "comm/backends.h"
+#include "comm/shared.h"
+#include "lab/comm/agreement.h"
 
 namespace lab {
 
@@ -22,7 +24,7 @@ std::unique_ptr<Heartbeat> join_heartbeat(MPI_Comm node, int rank, int ranks) {
   MPI_Comm_rank(node, &slot);
   MPI_Comm_size(node, &slots);
   std::shared_ptr<HeartbeatPage> page;
-  PageAddress address;
+  SegmentAddress address;
   if (slot == 0) {
     page = HeartbeatPage::make(slots);
     address = page->address();
@@ -51,18 +53,36 @@ World World::join(int* argc, char*** argv) {
   MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, world.rank_, MPI_INFO_NULL, &node);
   MPI_Comm_rank(node, &world.local_rank_);
   MPI_Comm_size(node, &world.local_size_);
+  world.node_ = world.rank_;
+  MPI_Bcast(&world.node_, 1, MPI_INT, 0, node);
   world.heartbeat_ = join_heartbeat(node, world.rank_, world.size_);
   MPI_Comm_free(&node);
   return world;
 }
 
-std::unique_ptr<Communicator> World::communicator(Backend backend) const {
+namespace {
+
+std::unique_ptr<Communicator> shared_where_possible(int node, int rank, const Log& log) {
+  try {
+    return shared_communicator(node, mpi_communicator);
+  } catch (const AgreedError& e) {
+    if (rank == 0)
+      log.warn("ranks talk by MPI alone, which takes longer (--backend mpi does so without this warning): ",
+               e.what());
+    return mpi_communicator();
+  }
+}
+
+}  // namespace
+
+std::unique_ptr<Communicator> World::communicator(Backend backend, const Log& log) const {
   if (backend == Backend::nccl) return nccl_communicator();
   if (backend == Backend::self && size_ > 1)
     throw UsageError("--backend self is for one rank, but there are ", size_, "; use --backend auto");
   if (backend == Backend::self || !by_mpi_ || (backend == Backend::automatic && size_ == 1))
     return self_communicator();
-  return mpi_communicator(*heartbeat_);
+  if (backend == Backend::mpi) return beating(*heartbeat_, mpi_communicator());
+  return beating(*heartbeat_, shared_where_possible(node_, rank_, log));
 }
 
 void World::leave() {

@@ -1,9 +1,5 @@
 #include "lab/core/heartbeat.h"
 
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <sys/random.h>
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -11,6 +7,7 @@
 #include <cstring>
 #include <new>
 
+#include "lab/core/error.h"
 #include "lab/core/flight_record.h"
 #include "lab/core/other_process.h"
 #include "lab/core/text.h"
@@ -57,7 +54,6 @@ std::string where(const Beat& beat) {
 
 // What the page begins with.
 struct alignas(64) HeartbeatPage::Head {
-  uint64_t token = 0;
   Cell<Voice> voice{Voice::free};
 };
 
@@ -76,65 +72,39 @@ struct alignas(64) HeartbeatPage::Slot {
 
 size_t HeartbeatPage::offset_of(int slot) { return sizeof(Head) + sizeof(Slot) * static_cast<size_t>(slot); }
 
-// fd -1: memory of this process and its children. Null where it is refused.
-void* HeartbeatPage::map(int fd, int slots) {
-  const int flags = fd < 0 ? MAP_SHARED | MAP_ANONYMOUS : MAP_SHARED;
-  void* memory = mmap(nullptr, offset_of(slots), PROT_READ | PROT_WRITE, flags, fd, 0);
-  return memory == MAP_FAILED ? nullptr : memory;
-}
+HeartbeatPage::HeartbeatPage(std::shared_ptr<SharedSegment> memory, int slots)
+    : memory_(std::move(memory)), slots_(slots) {}
 
-HeartbeatPage::HeartbeatPage(void* memory, int slots, int fd, bool shared)
-    : memory_(memory), slots_(slots), fd_(fd), shared_(shared) {}
-
-HeartbeatPage::~HeartbeatPage() {
-  close();
-  munmap(memory_, offset_of(slots_));
+std::shared_ptr<HeartbeatPage> HeartbeatPage::filled(std::shared_ptr<SharedSegment> memory, int slots) {
+  new (memory->data()) Head;
+  for (int i = 0; i < slots; ++i) new (memory->data() + offset_of(i)) Slot;
+  return std::shared_ptr<HeartbeatPage>(new HeartbeatPage(std::move(memory), slots));
 }
 
 std::shared_ptr<HeartbeatPage> HeartbeatPage::make(int slots) {
-  int fd = memfd_create("lab-heartbeat", MFD_CLOEXEC);
-  void* memory =
-      fd >= 0 && ftruncate(fd, static_cast<off_t>(offset_of(slots))) == 0 ? map(fd, slots) : nullptr;
-  const bool shared = memory != nullptr;
-  if (!shared) {
-    if (fd >= 0) ::close(fd);
-    fd = -1;
-    memory = map(fd, slots);
+  try {
+    return filled(SharedSegment::make(offset_of(slots)), slots);
+  } catch (const Unavailable&) {
+    return filled(SharedSegment::make_private(offset_of(slots)), slots);
   }
-  if (!memory) throw std::bad_alloc();
-  auto& head = *new (memory) Head;
-  if (getrandom(&head.token, sizeof head.token, GRND_NONBLOCK) < 0) head.token = static_cast<uint64_t>(now());
-  for (int i = 0; i < slots; ++i) new (static_cast<std::byte*>(memory) + offset_of(i)) Slot;
-  return std::shared_ptr<HeartbeatPage>(new HeartbeatPage(memory, slots, fd, shared));
 }
 
-std::shared_ptr<HeartbeatPage> HeartbeatPage::open(const PageAddress& address, int slots) {
-  const std::string path = text("/proc/", address.pid, "/fd/", address.fd);
-  const int fd = address.fd < 0 ? -1 : ::open(path.c_str(), O_RDWR | O_CLOEXEC | O_NONBLOCK);
-  if (fd < 0) return make(slots);
-  struct stat info {};
-  const bool fits =
-      fstat(fd, &info) == 0 && S_ISREG(info.st_mode) && static_cast<size_t>(info.st_size) == offset_of(slots);
-  void* memory = fits ? map(fd, slots) : nullptr;
-  ::close(fd);
-  if (!memory) return make(slots);
-  std::shared_ptr<HeartbeatPage> page(new HeartbeatPage(memory, slots, -1, true));
-  // In a container of its own, a process of that number is another one.
-  return page->head().token == address.token ? page : make(slots);
+std::shared_ptr<HeartbeatPage> HeartbeatPage::open(const SegmentAddress& address, int slots) {
+  try {
+    auto memory = SharedSegment::open(address, offset_of(slots));
+    memory->close();
+    return std::shared_ptr<HeartbeatPage>(new HeartbeatPage(std::move(memory), slots));
+  } catch (const Unavailable&) {
+    return make(slots);
+  }
 }
 
-PageAddress HeartbeatPage::address() const { return {getpid(), fd_, head().token}; }
-
-void HeartbeatPage::close() {
-  if (fd_ >= 0) ::close(fd_);
-  fd_ = -1;
+HeartbeatPage::Head& HeartbeatPage::head() const {
+  return *std::launder(reinterpret_cast<Head*>(memory_->data()));
 }
-
-HeartbeatPage::Head& HeartbeatPage::head() const { return *std::launder(static_cast<Head*>(memory_)); }
 
 HeartbeatPage::Slot& HeartbeatPage::slot(int index) const {
-  void* at = static_cast<std::byte*>(memory_) + offset_of(index);
-  return *std::launder(static_cast<Slot*>(at));
+  return *std::launder(reinterpret_cast<Slot*>(memory_->data() + offset_of(index)));
 }
 
 Heartbeat::Heartbeat() : Heartbeat(HeartbeatPage::make(1), 0, 0, 1) {}

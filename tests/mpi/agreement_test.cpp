@@ -43,6 +43,28 @@ std::vector<int> culprits() {
   return ranks == 1 ? std::vector<int>{} : std::vector<int>{0, ranks - 1};
 }
 
+TEST(Agreement, AnErrorOnOneRankIsEveryonesError) {
+  auto& comm = test_group();
+  const int culprit = comm.size() - 1;
+  try {
+    agree(comm, [&] {
+      if (comm.rank() == culprit) throw DataError("label 12 is too large");
+    });
+    FAIL() << "no rank threw";
+  } catch (const AgreedError& e) {
+    EXPECT_EQ(e.code(), ExitCode::bad_data);
+    EXPECT_THAT(e.what(), HasSubstr("label 12 is too large"));
+    EXPECT_THAT(e.what(), HasSubstr(culprit > 0 ? text("rank ", culprit) : ""));
+  }
+  agree(comm, [] {});  // and the group goes on
+}
+
+TEST(Agreement, BytesReachEveryRank) {
+  auto& comm = test_group();
+  const std::string mine = comm.rank() == 0 ? std::string("a\0b", 3) + std::string(100'000, 'x') : "";
+  EXPECT_EQ(broadcast_bytes(comm, mine), std::string("a\0b", 3) + std::string(100'000, 'x'));
+}
+
 TEST(RequireEqual, AgreesOnWhatIsTheSame) {
   EXPECT_EQ(disagreement([] { require_equal(test_group(), {"config", "a = 1\nb = 2"}); }), "");
   EXPECT_EQ(disagreement([] { require_equal(test_group(), {"nothing", ""}); }), "");

@@ -5,18 +5,20 @@
 #include <memory>
 
 #include "group.h"
-#include "lab/comm/world.h"
 
 namespace {
+lab::World* joined = nullptr;
 lab::Communicator* group = nullptr;
-}
+}  // namespace
 
+lab::World& test_world() { return *joined; }
 lab::Communicator& test_group() { return *group; }
 
 int main(int argc, char** argv) {
   testing::InitGoogleTest(&argc, argv);
   lab::World world = lab::World::join(&argc, &argv);
-  const auto comm = world.communicator(lab::Backend::mpi);
+  joined = &world;
+  const auto comm = world.communicator(lab::Backend::automatic, lab::Log(world.rank(), world.size()));
   group = comm.get();
   if (comm->rank() != 0)
     delete testing::UnitTest::GetInstance()->listeners().Release(

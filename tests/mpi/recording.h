@@ -34,6 +34,12 @@ class Recording final : public lab::Communicator {
     log.push_back("barrier");
     inner_.barrier();
   }
+  lab::BufferMemory allocate(int64_t bytes) override { return inner_.allocate(bytes); }
+  std::vector<std::vector<lab::Buffer>> view(std::span<const lab::Buffer> mine) override {
+    auto seen = inner_.view(mine);
+    if (!seen.empty()) log.push_back("view");
+    return seen;
+  }
   lab::Ticket submit(std::function<void()> work) override {
     ++submitted;
     if (on_submit) on_submit();

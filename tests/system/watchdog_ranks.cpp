@@ -79,7 +79,7 @@ int main(int argc, char** argv) {
   if (argc > 6)
     world.heartbeat().record_in(std::make_unique<lab::FlightRecord>(
         lab::text(argv[6], "/rank-", world.rank(), ".fr"), world.rank(), world.size()));
-  const auto comm = world.communicator(lab::Backend::mpi);
+  const auto comm = world.communicator(lab::Backend::mpi, log);
   try {
     run(world, *comm, what, argc > 2 ? std::atoi(argv[2]) : 0, argc > 3 ? std::atoll(argv[3]) : 100);
   } catch (const lab::Error& e) {

@@ -7,6 +7,7 @@
 #include <future>
 #include <memory>
 #include <span>
+#include <vector>
 
 #include "lab/core/dtype.h"
 
@@ -30,6 +31,14 @@ struct Message {
   Buffer buffer;
 };
 
+// Where buffers may live: from Communicator::allocate(). Lives until its last copy is gone, also beyond the
+// communicator; each rank gives its own back when it likes.
+struct BufferMemory {
+  std::shared_ptr<std::byte> data;  // at a multiple of 64 bytes
+  int64_t bytes = 0;
+  bool shared = false;  // the ranks of a node see each other's
+};
+
 // Work handed to a communicator's lane. wait() rethrows what the work threw. Waiting twice is allowed.
 class Ticket {
  public:
@@ -45,7 +54,8 @@ class Ticket {
 
 // A group of ranks. Collectives must be called by all ranks of the group, in the same order, with buffers of
 // the same count and type; they return when the result is in the buffer. They throw IoError when the
-// transport fails, after which the group cannot be used.
+// transport fails, and Disagreement where it shows that ranks call different ones; after that the group
+// cannot be used.
 //
 // Threads: one at a time. Either work submitted to the lane calls collectives, or, when all of it was waited
 // for, the thread that owns the communicator does.
@@ -54,7 +64,7 @@ class Communicator {
   virtual ~Communicator() = default;
   virtual int rank() const = 0;
   virtual int size() const = 0;
-  virtual const char* name() const = 0;  // "self", "mpi"
+  virtual const char* name() const = 0;  // "self", "mpi", "shared memory"
 
   // u8, i64, f32 and f64. Every rank ends with the same bits.
   virtual void all_reduce(Buffer buffer, ReduceOp op) = 0;
@@ -63,13 +73,26 @@ class Communicator {
   // everyone.
   virtual void all_gather(Buffer all) = 0;
   // Sends and receives between pairs, all in flight at once. Messages between two ranks match in the order
-  // given.
+  // given, and in size. Every rank must call, also one without messages.
   virtual void exchange(std::span<const Message> sends, std::span<const Message> receives) = 0;
   virtual void barrier() = 0;
+
+  // So much memory for each rank, the same on all of them; zeros. Buffers that lie in it on every rank are
+  // reduced in place, without a copy (they lie in it on all ranks or on none). Where the ranks of a node
+  // cannot share so much it is plain memory, on all ranks alike, and nothing else changes. Collective.
+  virtual BufferMemory allocate(int64_t bytes) = 0;
+  // The buffers of all ranks, as they are seen from here: the outer index is the rank. Each rank may give
+  // another number of them, all of one count and type. When it returns, all ranks have called; until the
+  // barrier() that must follow, each may read all and write what no other rank uses. Nothing, on every rank
+  // alike, where they are not on one node, or not all buffers lie in memory of one allocate(). Collective.
+  virtual std::vector<std::vector<Buffer>> view(std::span<const Buffer> mine) = 0;
 
   // Runs `work` behind the caller's back, in the order of submission; a group of one runs it at once.
   virtual Ticket submit(std::function<void()> work) = 0;
 };
+
+// Memory that no other rank sees: what allocate() gives where none is shared.
+BufferMemory plain_memory(int64_t bytes);
 
 // A group of one: every operation is what it would be among many, and costs nothing.
 std::unique_ptr<Communicator> self_communicator();

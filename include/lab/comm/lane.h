@@ -11,12 +11,12 @@
 
 namespace lab {
 
-// Submitted work runs one piece after the other. After a piece threw, later pieces are not run and their
-// tickets throw the same. The destructor runs nothing more: it waits for the piece under way and drops the
-// rest.
+// Submitted work runs one piece after the other, on a thread that starts with the first. After a piece threw,
+// later pieces are not run and their tickets throw the same. The destructor runs nothing more: it waits for
+// the piece under way and drops the rest.
 class Lane {
  public:
-  Lane();
+  Lane() = default;
   ~Lane();
   Lane(const Lane&) = delete;
   Lane& operator=(const Lane&) = delete;

@@ -7,6 +7,7 @@
 #include "lab/comm/communicator.h"
 #include "lab/core/error.h"
 #include "lab/core/heartbeat.h"
+#include "lab/core/log.h"
 
 namespace lab {
 
@@ -24,9 +25,11 @@ class World {
   int local_rank() const { return local_rank_; }  // among the ranks of this node
   int local_size() const { return local_size_; }
 
-  // A group of all ranks; this must outlive it. automatic: self for one rank, else mpi. Throws UsageError for
-  // self among several ranks and Unavailable for nccl where no GPU can be used; the same on every rank.
-  std::unique_ptr<Communicator> communicator(Backend backend) const;
+  // A group of all ranks; this must outlive it. automatic: self for one rank, else memory that the ranks of a
+  // node share, with MPI between nodes; where a node refuses that, a warning, and mpi: MPI alone. Throws
+  // UsageError for self among several ranks and Unavailable for nccl where no GPU can be used; the same on
+  // every rank. Collective.
+  std::unique_ptr<Communicator> communicator(Backend backend, const Log& log) const;
 
   // Where this rank is, for the other ranks of its node to see; the communicator writes its collectives
   // there.
@@ -43,6 +46,7 @@ class World {
   std::unique_ptr<Heartbeat> heartbeat_;
   bool by_mpi_ = false;
   int rank_ = 0, size_ = 1, local_rank_ = 0, local_size_ = 1;
+  int node_ = 0;  // the first rank of this node
 };
 
 }  // namespace lab

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "lab/core/dtype.h"
+#include "lab/core/shared_segment.h"
 
 namespace lab {
 
@@ -43,40 +44,31 @@ struct Beat {
 // "in step 12, training, in all-reduce 345 (1.2 MiB)"
 std::string where(const Beat& beat);
 
-// By what the node's other ranks find the memory; plain bytes, to be sent to them.
-struct PageAddress {
-  int32_t pid = 0, fd = -1;
-  uint64_t token = 0;
-};
-
-// The memory: a slot for each rank of the node. It has no name in any file system, so nothing of it can be
-// left behind. Where a system refuses shared memory the page is this process's own: the run goes on, and
-// ranks then see only themselves.
+// The memory: a slot for each rank of the node. Where a system refuses shared memory the page is this
+// process's own: the run goes on, and ranks then see only themselves.
 class HeartbeatPage {
  public:
   static std::shared_ptr<HeartbeatPage> make(int slots);
-  static std::shared_ptr<HeartbeatPage> open(const PageAddress& address, int slots);
-  ~HeartbeatPage();
+  static std::shared_ptr<HeartbeatPage> open(const SegmentAddress& address, int slots);
   HeartbeatPage(const HeartbeatPage&) = delete;
   HeartbeatPage& operator=(const HeartbeatPage&) = delete;
 
-  PageAddress address() const;  // as long as it is not closed
-  void close();                 // nobody else is going to open it; the memory itself stays
+  SegmentAddress address() const { return memory_->address(); }  // as long as it is not closed
+  void close() { memory_->close(); }  // nobody else is going to open it; the memory itself stays
   int slots() const { return slots_; }
-  bool shared() const { return shared_; }
+  bool shared() const { return memory_->shared(); }
 
  private:
   friend class Heartbeat;
   struct Slot;
   struct Head;
-  HeartbeatPage(void* memory, int slots, int fd, bool shared);
+  HeartbeatPage(std::shared_ptr<SharedSegment> memory, int slots);
+  static std::shared_ptr<HeartbeatPage> filled(std::shared_ptr<SharedSegment> memory, int slots);
   static size_t offset_of(int slot);
-  static void* map(int fd, int slots);
   Head& head() const;
   Slot& slot(int index) const;
-  void* memory_;
-  int slots_ = 0, fd_ = -1;
-  bool shared_ = false;
+  std::shared_ptr<SharedSegment> memory_;
+  int slots_ = 0;
 };
 
 // One rank's hand on the page: it writes its own slot and reads all. Owned by the World. Writing is a few

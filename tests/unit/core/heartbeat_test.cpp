@@ -102,7 +102,7 @@ TEST(Heartbeat, TheMedianIsOfStepsOnly) {
 }
 
 // Opens the page in a process of its own, as a rank would, and returns whether its beat could be seen here.
-bool seen_from_another_process(const lab::PageAddress& address, HeartbeatPage& page) {
+bool seen_from_another_process(const lab::SegmentAddress& address, HeartbeatPage& page) {
   const pid_t child = fork();
   if (child == 0) {
     Heartbeat beat(HeartbeatPage::open(address, 2), 1, 1, 2);

@@ -1,0 +1,57 @@
+#include "comm/backends.h"
+
+namespace lab {
+namespace {
+
+class Beating final : public Communicator {
+ public:
+  Beating(Heartbeat& heartbeat, std::unique_ptr<Communicator> inner)
+      : heartbeat_(heartbeat), inner_(std::move(inner)) {}
+  int rank() const override { return inner_->rank(); }
+  int size() const override { return inner_->size(); }
+  const char* name() const override { return inner_->name(); }
+  void all_reduce(Buffer buffer, ReduceOp op) override {
+    const InCollective here(heartbeat_, Collective::all_reduce, buffer.bytes(), buffer.type);
+    inner_->all_reduce(buffer, op);
+  }
+  void broadcast(Buffer buffer, int root) override {
+    const InCollective here(heartbeat_, Collective::broadcast, buffer.bytes(), buffer.type);
+    inner_->broadcast(buffer, root);
+  }
+  void all_gather(Buffer all) override {
+    const InCollective here(heartbeat_, Collective::all_gather, all.bytes(), all.type);
+    inner_->all_gather(all);
+  }
+  void exchange(std::span<const Message> sends, std::span<const Message> receives) override {
+    int64_t bytes = 0;
+    for (const auto& message : receives) bytes += message.buffer.bytes();
+    const DType type = receives.empty() ? DType::u8 : receives.front().buffer.type;
+    const InCollective here(heartbeat_, Collective::exchange, bytes, type);
+    inner_->exchange(sends, receives);
+  }
+  void barrier() override {
+    const InCollective here(heartbeat_, Collective::barrier, 0);
+    inner_->barrier();
+  }
+  BufferMemory allocate(int64_t bytes) override {
+    const InCollective here(heartbeat_, Collective::barrier, 0);
+    return inner_->allocate(bytes);
+  }
+  std::vector<std::vector<Buffer>> view(std::span<const Buffer> mine) override {
+    const InCollective here(heartbeat_, Collective::barrier, 0);
+    return inner_->view(mine);
+  }
+  Ticket submit(std::function<void()> work) override { return inner_->submit(std::move(work)); }
+
+ private:
+  Heartbeat& heartbeat_;
+  std::unique_ptr<Communicator> inner_;
+};
+
+}  // namespace
+
+std::unique_ptr<Communicator> beating(Heartbeat& heartbeat, std::unique_ptr<Communicator> inner) {
+  return std::make_unique<Beating>(heartbeat, std::move(inner));
+}
+
+}  // namespace lab
