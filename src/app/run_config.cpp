@@ -47,6 +47,8 @@ void describe(Fields<TrainerOptions>& f) {
   using T = TrainerOptions;
   f("max_epochs", &T::max_epochs, at_least(-1), "epochs to train; -1: no end but by a callback or max_steps");
   f("max_steps", &T::max_steps, at_least(-1), "optimizer steps to train; -1: no limit");
+  f("accumulate_grad_batches", &T::accumulate_grad_batches, at_least(1),
+    "batches of batch_size that make one optimizer step; the last step of an epoch may have fewer");
   f("log_every_n_steps", &T::log_every_n_steps, at_least(1), "how often loss/train_step is recorded");
   f("check_val_every_n_epoch", &T::check_val_every_n_epoch, at_least(1),
     "validate after every so many epochs");

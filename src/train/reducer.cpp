@@ -70,9 +70,7 @@ struct GradientReducer::State {
   State(Communicator& c, FlatParameters& p, const Options& options)
       : comm(c), parameters(p), numerics(options.numerics) {
     const int64_t total = p.size() + 64 / p.values().element_size();
-    int depth = 0;
-    for (const auto& mb : micro_batches(numerics, 0, 1, 0, c.rank(), c.size()))
-      depth = std::max(depth, mb.placement.depth + (mb.placement.merges == 0));
+    const int depth = most_partial_sums(numerics, c.rank(), c.size());
     for (int i = 0; i < depth; ++i) stack.push_back(torch::zeros({total}, p.values().options()));
     partials = partial_sums(numerics, c.rank(), c.size());
     std::vector<Range> ranges;

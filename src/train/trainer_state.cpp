@@ -11,8 +11,9 @@
 namespace lab {
 namespace {
 
-Numerics numerics_of(const TrainerOptions& options, const TrainPlan& plan) {
-  return {options.canonical(), options.virtual_ranks, least_samples_of(plan.model.module())};
+Numerics numerics_of(const TrainerOptions& options, const TrainPlan& plan, int64_t samples) {
+  return {options.canonical(), options.virtual_ranks, least_samples_of(plan.model.module()),
+          std::min(options.accumulate_grad_batches, batches_per_epoch(samples, plan.batch_size))};
 }
 
 // The parameters in flat storage, as rank 0 has them.
@@ -28,7 +29,7 @@ Trainer::State::State(TrainPlan p, TrainerOptions o, TrainerContext c)
       options(std::move(o)),
       context(std::move(c)),
       comm(context.comm),
-      numerics(numerics_of(options, plan)),
+      numerics(numerics_of(options, plan, context.train->size())),
       parameters(flatten(plan.model.module(), comm)),
       optimizer(make_optimizer(plan.optimizer, parameters.values())),
       reducer(comm, parameters, {numerics, options.bucket_cap_mb}),
@@ -36,7 +37,8 @@ Trainer::State::State(TrainPlan p, TrainerOptions o, TrainerContext c)
               leaf_count(numerics, comm.size())),
       train_sums(leaf_count(numerics, comm.size()), 1 + static_cast<int64_t>(plan.metrics.size())),
       samples(context.train->size()),
-      epoch_steps(steps_per_epoch(samples, plan.batch_size)) {
+      epoch_batches(batches_per_epoch(samples, plan.batch_size)),
+      epoch_steps(steps_per_epoch(samples, plan.batch_size, numerics.accumulate)) {
   if (options.max_epochs >= 0) total_steps = options.max_epochs * epoch_steps;
   if (options.max_steps >= 0)
     total_steps = total_steps < 0 ? options.max_steps : std::min(total_steps, options.max_steps);

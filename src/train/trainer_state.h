@@ -29,7 +29,7 @@ struct Trainer::State {
   GradientReducer reducer;
   LeafBuffers buffers;
   OrderedSums train_sums;  // of the epoch: loss and metrics per leaf
-  int64_t samples = 0, epoch_steps = 0, total_steps = -1;
+  int64_t samples = 0, epoch_batches = 0, epoch_steps = 0, total_steps = -1;
   int64_t steps = 0;             // done
   bool epoch_finished = false;   // its validation and records too; at step 0: the first validation
   bool validates_first = false;  // though steps are done: they were another run's
@@ -59,7 +59,8 @@ struct Trainer::State {
   }
 
   StepReport train_step(int64_t step);
-  Batch next_batch(int64_t step);
+  Batch next_batch(int64_t step, const MicroBatch& micro_batch);
+  void prepare(int64_t step, const MicroBatch& micro_batch);
   WeightedSum forward(const MicroBatch& micro_batch, const Batch& batch);
   at::Tensor divisor(StepSums& sums) const;
   void train_epoch();

@@ -33,7 +33,7 @@ lab::StepSums run_step(lab::GradientReducer& reducer, torch::nn::Sequential& net
   auto& comm = test_group();
   const auto list = lab::micro_batches(numerics, samples, samples, 0, comm.rank(), comm.size());
   for (size_t i = 0; i < list.size(); ++i) {
-    const auto& [positions, leaf, placement] = list[i];
+    const lab::Range positions = list[i].positions;
     lab::WeightedSum loss;
     if (positions.count > 0) {
       loss.sum = net->forward(all_inputs().narrow(0, positions.first, positions.count)).pow(2).sum();

@@ -10,8 +10,9 @@
 namespace lab {
 
 struct TrainerOptions {
-  int64_t max_epochs = -1;  // -1: no end but by a callback or max_steps
-  int64_t max_steps = -1;
+  int64_t max_epochs = -1;              // -1: no end but by a callback or max_steps
+  int64_t max_steps = -1;               // optimizer steps
+  int64_t accumulate_grad_batches = 1;  // of an optimizer step
   int64_t log_every_n_steps = 50;
   int64_t check_val_every_n_epoch = 1;
   double gradient_clip_val = 0;  // 0: no clipping
