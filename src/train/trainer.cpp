@@ -28,6 +28,16 @@ std::string place_of(const MicroBatch& micro_batch, int64_t epoch) {
 
 // One optimizer step.
 StepReport Trainer::State::train_step(int64_t step) {
+  StepSums sums = sums_of(step);
+  if (!sums.finite) stop_for_non_finite(step);
+  const double rate = rate_at(step);
+  optimizer->step(parameters.values(), sums.gradients, divisor(sums), rate);
+  notes = sums.notes;
+  return {step / epoch_steps, step, step % epoch_steps, epoch_steps, sums.loss_sum / sums.loss_weight, rate};
+}
+
+// The gradients of its micro-batches, of all ranks.
+StepSums Trainer::State::sums_of(int64_t step) {
   const auto list = micro_batches_of(step);
   for (const MicroBatch& micro_batch : list) {
     const Batch batch = next_batch(step, micro_batch);
@@ -38,12 +48,7 @@ StepReport Trainer::State::train_step(int64_t step) {
     if (loss.sum.defined()) loss.sum.backward();
     buffers.store(micro_batch.leaf, batch.count());
   }
-  StepSums sums = reducer.finish();
-  if (!sums.finite) stop_for_non_finite(step);
-  const double rate = rate_at(step);
-  optimizer->step(parameters.values(), sums.gradients, divisor(sums), rate);
-  notes = sums.notes;
-  return {step / epoch_steps, step, step % epoch_steps, epoch_steps, sums.loss_sum / sums.loss_weight, rate};
+  return reducer.finish();
 }
 
 // What this rank has to say in this step.

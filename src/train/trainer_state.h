@@ -14,8 +14,8 @@
 
 namespace lab {
 
-// One per rank. The members are in trainer.cpp (the loop), trainer_state.cpp (how it begins) and
-// trainer_resume.cpp (checkpoints).
+// One per rank. The members are in trainer.cpp (the loop), trainer_state.cpp (how it begins),
+// trainer_resume.cpp (checkpoints) and gradient_check.cpp.
 struct Trainer::State {
   using Clock = std::chrono::steady_clock;
 
@@ -59,6 +59,7 @@ struct Trainer::State {
   }
 
   StepReport train_step(int64_t step);
+  StepSums sums_of(int64_t step);
   Batch next_batch(int64_t step, const MicroBatch& micro_batch);
   void prepare(int64_t step, const MicroBatch& micro_batch);
   WeightedSum forward(const MicroBatch& micro_batch, const Batch& batch);
@@ -78,6 +79,9 @@ struct Trainer::State {
   at::Tensor saved_tensor(const std::string& name) const;
   void first_validation();
   void finish_epoch();
+  void make_comparable();
+  GradientComparison compare_gradients(int64_t step);
+  at::Tensor gradient_at_once(int64_t step, Range positions) const;
   bool at_epoch_end() const { return steps % epoch_steps == 0 || steps == total_steps; }
   // The sums of the epoch's steps are still wanted.
   bool within_epoch() const { return !epoch_finished || steps % epoch_steps != 0; }
