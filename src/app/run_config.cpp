@@ -55,6 +55,8 @@ void describe(Fields<TrainerOptions>& f) {
   f("gradient_clip_val", &T::gradient_clip_val, at_least(0), "bound of the mean gradient; 0: no clipping");
   f("gradient_clip_algorithm", &T::gradient_clip_algorithm, one_of({"norm", "value"}),
     "what the bound is of: the norm, or each value");
+  f("sync_batchnorm", &T::sync_batchnorm,
+    "BatchNorm learns from the whole batch of all ranks, not from each rank's share");
   f("precision", &T::precision, one_of({"32-true", "64-true"}), "floats of parameters and data");
   f("accelerator", &T::accelerator, one_of({"auto", "cpu", "gpu"}), "what to compute on");
   f("default_root_dir", &T::default_root_dir, not_empty(), "where run folders are made");

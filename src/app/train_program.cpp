@@ -16,8 +16,14 @@ namespace {
 
 using Sources = std::vector<std::shared_ptr<const Source>>;
 
+// For layers that talk to other ranks' layers; null: there are none. Collective.
+std::unique_ptr<Communicator> layer_group(const Session& session, const TrainerOptions& options) {
+  return options.sync_batchnorm ? session.world.communicator(session.line.backend) : nullptr;
+}
+
 FitResult fit(Session& session, const RunConfig& config, TrainPlan plan, const Sources& sources,
               RunRecords& records) {
+  const auto layers = layer_group(session, config.trainer);
   auto recorders = records.recorders();
   recorders.push_back(make_beats(session.world.heartbeat()));
   TrainerContext context{session.comm,
@@ -28,7 +34,8 @@ FitResult fit(Session& session, const RunConfig& config, TrainPlan plan, const S
                          std::move(recorders),
                          records.resume(),
                          stop_signal,
-                         records.begins()};
+                         records.begins(),
+                         layers.get()};
   Trainer trainer(std::move(plan), config.trainer, std::move(context));
   records.resumed();
   return trainer.fit();
@@ -39,7 +46,9 @@ std::string report_of(const std::vector<GradientComparison>& comparisons, int ra
   std::string out =
       text("The gradient of ", ranks, ranks == 1 ? " rank (" : " ranks (", options.numerics, " numerics, ",
            options.precision, ") and that of the whole batch in one process.\n", "Dropout is off. BatchNorm ",
-           "uses its running statistics: a share's own are not the whole batch's.\n");
+           compares_batch_norm(options)
+               ? "takes its statistics over all ranks.\n"
+               : "uses its running statistics: a share's own are not the whole batch's.\n");
   for (const auto& comparison : comparisons) out += table_of(comparison);
   return out;
 }
@@ -47,10 +56,14 @@ std::string report_of(const std::vector<GradientComparison>& comparisons, int ra
 // Instead of a run: what its first gradients are, told on standard output. Collective; AgreedError with exit
 // code 70 when a parameter's differs.
 ExitCode check_gradients(Session& session, const RunConfig& config, TrainPlan plan, const Sources& sources) {
+  const auto layers = layer_group(session, config.trainer);
   const auto no_files = no_checkpoints();
   plan.monitor.clear();  // nothing is validated
-  TrainerContext context{
-      .comm = session.comm, .log = session.log, .train = sources[0], .checkpoints = *no_files};
+  TrainerContext context{.comm = session.comm,
+                         .log = session.log,
+                         .train = sources[0],
+                         .checkpoints = *no_files,
+                         .layers = layers.get()};
   Trainer trainer(std::move(plan), config.trainer, std::move(context));
   const auto comparisons = trainer.compare_gradients();
   agree(session.comm, [&] {

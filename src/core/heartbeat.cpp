@@ -67,7 +67,7 @@ struct alignas(64) HeartbeatPage::Slot {
   Cell<Phase> phase{Phase::starting};
   Cell<Collective> kind{Collective::none};
   Cell<int64_t> step{-1}, collective{0}, bytes{0}, moved_at{0};
-  Cell<int32_t> inside{0}, exit_code{0};
+  Cell<int32_t> inside{0}, exit_code{0};  // inside: how many threads are in a collective
   Cell<Leaving> leaving{Leaving::running};
   Cell<Word> word{Word::none};
   std::array<char, 256> text{};
@@ -169,13 +169,13 @@ void Heartbeat::step(int64_t number) {
 void Heartbeat::enter(Collective kind, int64_t bytes) {
   mine_->kind.store(kind, relaxed);
   mine_->bytes.store(bytes, relaxed);
-  mine_->collective.store(mine_->collective.load(relaxed) + 1, relaxed);
-  mine_->inside.store(1, relaxed);
+  mine_->collective.fetch_add(1, relaxed);
+  mine_->inside.fetch_add(1, relaxed);
   moved();
 }
 
 void Heartbeat::exit() {
-  mine_->inside.store(0, relaxed);
+  mine_->inside.fetch_sub(1, relaxed);
   moved();
 }
 

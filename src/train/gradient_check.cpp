@@ -42,8 +42,16 @@ void require_no_difference(const std::vector<GradientComparison>& comparisons) {
         "time? With precision = \"64-true\" rounding is ruled out");
 }
 
-// Layers as they can be compared: what is random is off, and BatchNorm is a function of one sample.
-void Trainer::State::make_comparable() { plan.model.module().eval(); }
+bool compares_batch_norm(const TrainerOptions& options) {
+  return options.sync_batchnorm && options.accumulate_grad_batches == 1 && options.dtype() == DType::f64;
+}
+
+// Layers as they can be compared: what is random is off, and BatchNorm is a function of one sample, unless it
+// sees the same batch either way.
+void Trainer::State::make_comparable() {
+  plan.model.module().eval();
+  if (compares_batch_norm(options)) sync->train();
+}
 
 // The mean gradient of the step's samples at once, as flat as the parameters. Does not communicate.
 at::Tensor Trainer::State::gradient_at_once(int64_t step, Range positions) const {

@@ -58,14 +58,15 @@ Range batches_of(const Numerics& numerics, int64_t samples, int64_t global_batch
   return {first, std::clamp<int64_t>(all - first, 1, numerics.accumulate)};
 }
 
-// The positions of a batch that a leaf has.
-Range share_of(const Numerics& numerics, int64_t samples, int64_t global_batch, int64_t batch, int64_t leaf,
-               int64_t leaves) {
-  const int64_t first = batch * global_batch;
-  const int64_t count = std::clamp<int64_t>(samples - first, 0, global_batch);
-  const int64_t used = std::clamp<int64_t>(count / numerics.least_samples, 1, leaves);
-  const Range share = leaf < used ? shard(count, leaf, used) : Range{count, 0};
-  return {first + share.first, share.count};
+// A leaf's part of a batch that has these positions.
+MicroBatch part_of(const Numerics& numerics, Range positions, int64_t leaf, int64_t leaves) {
+  const int64_t used = std::clamp<int64_t>(positions.count / numerics.least_samples, 1, leaves);
+  const Range share = leaf < used ? shard(positions.count, leaf, used) : Range{positions.count, 0};
+  MicroBatch part{.positions = {positions.first + share.first, share.count}, .leaf = leaf};
+  if (share.count > 0 || !numerics.stand_ins) return part;
+  part.positions = {positions.first, std::min(positions.count, numerics.least_samples)};
+  part.counts = false;
+  return part;
 }
 
 }  // namespace
@@ -73,12 +74,15 @@ Range share_of(const Numerics& numerics, int64_t samples, int64_t global_batch, 
 std::vector<MicroBatch> micro_batches(const Numerics& numerics, int64_t samples, int64_t global_batch,
                                       int64_t step, int rank, int ranks) {
   const Range batches = batches_of(numerics, samples, global_batch, step);
+  const int64_t leaves = leaf_count(numerics, ranks);
   std::vector<MicroBatch> list;
   place_leaves(leaves_of(numerics, rank, ranks), [&](int64_t leaf, Placement placement) {
     for (int64_t i = 0; i < batches.count; ++i) {
-      const int64_t batch = batches.first + i;
-      list.push_back({share_of(numerics, samples, global_batch, batch, leaf, leaf_count(numerics, ranks)),
-                      batch, leaf, placed(placement, i, batches.count)});
+      const int64_t batch = batches.first + i, first = batch * global_batch;
+      const Range positions{first, std::clamp<int64_t>(samples - first, 0, global_batch)};
+      list.push_back(part_of(numerics, positions, leaf, leaves));
+      list.back().batch = batch;
+      list.back().placement = placed(placement, i, batches.count);
     }
   });
   return list;

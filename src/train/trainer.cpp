@@ -46,7 +46,7 @@ StepSums Trainer::State::sums_of(int64_t step) {
     const bool last = &micro_batch == &list.back();
     reducer.arm(micro_batch, loss, last, last ? notes_of(step) : StepNotes());
     if (loss.sum.defined()) loss.sum.backward();
-    buffers.store(micro_batch.leaf, batch.count());
+    buffers.store(micro_batch.leaf, micro_batch.counts ? batch.count() : 0);
   }
   return reducer.finish();
 }
@@ -81,11 +81,14 @@ void Trainer::State::prepare(int64_t step, const MicroBatch& micro_batch) {
   buffers.load(micro_batch.leaf);
 }
 
-// The micro-batch's loss, and its share of the epoch's sums; undefined for one without samples.
+// The micro-batch's loss, and its share of the epoch's sums; undefined for one without samples, nothing for a
+// stand-in.
 WeightedSum Trainer::State::forward(const MicroBatch& micro_batch, const Batch& batch) {
   if (batch.count() == 0) return {};
+  const SyncBatchNorm::Together together(sync.get(), micro_batch.counts);
   const Parts output = plan.model.forward(batch);
   const WeightedSum loss = loss_of(output, batch);
+  if (!micro_batch.counts) return {loss.sum * 0, loss.weight * 0};
   measure(train_sums, micro_batch.leaf, output, batch, loss);
   return loss;
 }

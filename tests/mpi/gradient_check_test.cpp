@@ -1,4 +1,4 @@
-// What a run's own gradients are held against.
+// What a run's own gradients are held against, and BatchNorm over all ranks.
 
 #include "lab/train/gradient_check.h"
 
@@ -7,8 +7,10 @@
 
 #include "group.h"
 #include "lab/comm/agreement.h"
+#include "lab/train/sync_batch_norm.h"
 #include "lab/train/trainer.h"
 #include "numbers.h"
+#include "recording.h"
 
 namespace lab {
 namespace {
@@ -55,13 +57,14 @@ class GradientCheck : public testing::Test {
  protected:
   GradientCheck() { options_.max_epochs = 2; }
 
-  Trainer trainer(TrainPlan plan, int64_t samples, Communicator& comm) {
-    return {std::move(plan),
-            options_,
-            {.comm = comm, .train = numbers(temporary_, samples), .checkpoints = *no_files_}};
+  Trainer trainer(TrainPlan plan, int64_t samples, Communicator& comm, Communicator& layers) {
+    return {
+        std::move(plan),
+        options_,
+        {.comm = comm, .train = numbers(temporary_, samples), .checkpoints = *no_files_, .layers = &layers}};
   }
   std::vector<GradientComparison> compared(TrainPlan plan, int64_t samples) {
-    return trainer(std::move(plan), samples, test_group()).compare_gradients();
+    return trainer(std::move(plan), samples, test_group(), second_group()).compare_gradients();
   }
   void expect_equal(const std::vector<GradientComparison>& comparisons, size_t steps) {
     EXPECT_EQ(comparisons.size(), steps);
@@ -115,6 +118,90 @@ TEST_F(GradientCheck, AGradientThatDependsOnTheSharesIsNamed) {
   EXPECT_NE(table.find("first.weight"), std::string::npos) << table;
   EXPECT_NE(table.find("DIFFERS"), std::string::npos) << table;
   EXPECT_THROW(require_no_difference(comparisons), Bug);
+}
+
+// 60 samples on 4 ranks: even shares and, in the last batch, uneven ones; 50: the last batch has 2 samples,
+// so that all but one rank have none.
+TEST_F(GradientCheck, SyncBatchNormHasTheWholeBatchsGradient) {
+  options_.sync_batchnorm = true;
+  options_.precision = "64-true";
+  for (const bool of_rows : {false, true})
+    for (const int64_t samples : {60, 50, 46})
+      expect_equal(compared(plan_of({norm_net(of_rows), "x"}, 16), samples), 2);
+  options_.accumulate_grad_batches = 2;
+  expect_equal(compared(plan_of({norm_net(true), "x"}, 16), 50), 2);
+}
+
+TEST_F(GradientCheck, SyncBatchNormTrainsAsOneRank) {
+  options_.precision = "64-true";
+  const auto alone = self_communicator();
+  for (const int64_t accumulate : {1, 2})
+    for (const int64_t samples : {60, 50}) {
+      options_.accumulate_grad_batches = accumulate;
+      const NormNet one = norm_net(true), all = norm_net(true);
+      options_.sync_batchnorm = false;
+      trainer(plan_of({one, "x"}, 16), samples, *alone, *alone).fit();
+      options_.sync_batchnorm = true;
+      trainer(plan_of({all, "x"}, 16), samples, test_group(), second_group()).fit();
+      const auto expected = model_tensors(*one), found = model_tensors(*all);
+      ASSERT_EQ(expected.size(), found.size());
+      for (size_t i = 0; i < found.size(); ++i)
+        EXPECT_TRUE(torch::allclose(found[i].tensor, expected[i].tensor, 1e-9, 1e-11)) << found[i].name;
+    }
+}
+
+// Two collectives for each layer and step, and none of them in the group of the gradients.
+TEST_F(GradientCheck, SyncBatchNormTalksInAGroupOfItsOwn) {
+  options_.sync_batchnorm = true;
+  options_.max_epochs = 1;
+  Recording gradients(test_group()), layers(second_group());
+  trainer(plan_of({norm_net(true), "x"}, 16), 50, gradients, layers).fit();
+  EXPECT_EQ(layers.log.size(), 4u * 2 * 2);
+  EXPECT_EQ(layers.submitted, 0);
+  require_equal(test_group(), "order of the layers' collectives",
+                static_cast<uint64_t>(std::hash<std::string>()(join(layers.log))));
+}
+
+TEST_F(GradientCheck, SyncBatchNormLeavesOthersAlone) {
+  torch::manual_seed(5);
+  torch::nn::Sequential net(torch::nn::Linear(number_features, 8), torch::nn::BatchNorm1d(8));
+  torch::nn::BatchNorm1d other(8);
+  torch::nn::InstanceNorm1d instance(torch::nn::InstanceNorm1dOptions(2).affine(true));
+  const at::Tensor x = torch::randn({5, 8}) + test_group().rank(), rows = torch::randn({5, 2, 4});
+  const at::Tensor expected = other(x), expected_rows = instance(rows);
+  Recording group(second_group());
+  SyncBatchNorm sync(*net, group);
+  const at::Tensor some = torch::randn({4, number_features});
+  net->forward(some);
+  {
+    const SyncBatchNorm::Together together(&sync, true);
+    EXPECT_TRUE(torch::equal(other(x), expected));
+    EXPECT_TRUE(torch::equal(instance(rows), expected_rows));
+    net->eval();
+    net->forward(some);
+    EXPECT_TRUE(group.log.empty());
+    net->train();
+    net->forward(some);
+  }
+  EXPECT_EQ(group.log.size(), 1u);
+}
+
+TEST_F(GradientCheck, WhatSyncBatchNormCannotDoIsRefused) {
+  options_.sync_batchnorm = true;
+  const auto refused = [&](const torch::nn::BatchNorm1d& norm, const std::string& words) {
+    torch::nn::Sequential net(torch::nn::Linear(number_features, 3), norm);
+    try {
+      trainer(plan_of({net, "x"}, 16), 60, test_group(), second_group());
+      ADD_FAILURE() << words;
+    } catch (const AgreedError& e) {
+      EXPECT_EQ(e.code(), ExitCode::bad_config);
+      EXPECT_NE(std::string(e.what()).find(words), std::string::npos) << e.what();
+    }
+  };
+  const auto bare = torch::nn::BatchNormOptions(3).affine(false).track_running_stats(false);
+  refused(torch::nn::BatchNorm1d(bare), "of the layers 1: they have neither");
+  options_.numerics = "canonical";
+  refused(torch::nn::BatchNorm1d(3), "canonical");
 }
 
 }  // namespace

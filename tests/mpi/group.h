@@ -4,3 +4,4 @@
 #include "lab/comm/communicator.h"
 
 lab::Communicator& test_group();
+lab::Communicator& second_group();  // the same ranks, for what goes on at the same time

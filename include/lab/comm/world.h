@@ -24,8 +24,9 @@ class World {
   int local_rank() const { return local_rank_; }  // among the ranks of this node
   int local_size() const { return local_size_; }
 
-  // A group of all ranks; this must outlive it. automatic: self for one rank, else mpi. Throws UsageError for
-  // self among several ranks and Unavailable for nccl where no GPU can be used; the same on every rank.
+  // A group of all ranks, another one with each call; this must outlive it. Every rank must call. automatic:
+  // self for one rank, else mpi. Throws UsageError for self among several ranks and Unavailable for nccl
+  // where no GPU can be used; the same on every rank.
   std::unique_ptr<Communicator> communicator(Backend backend) const;
 
   // Where this rank is, for the other ranks of its node to see; the communicator writes its collectives

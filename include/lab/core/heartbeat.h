@@ -76,8 +76,8 @@ class HeartbeatPage {
 };
 
 // One rank's hand on the page: it writes its own slot and reads all. Owned by the World. Writing is a few
-// relaxed stores; step() and phase() belong to the thread that trains, enter() and exit() to whichever thread
-// is in the collective, all else to any. Nothing here communicates, blocks or throws.
+// relaxed stores; step() and phase() belong to the thread that trains, enter() and exit() to whichever
+// threads are in a collective, all else to any. Nothing here communicates, blocks or throws.
 class Heartbeat {
  public:
   Heartbeat();  // one rank alone

@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "lab/core/dtype.h"
+#include "lab/train/options.h"
 
 namespace lab {
 
@@ -24,6 +24,11 @@ struct GradientComparison {
 // that is small beside the others' (below 1 % of the norm of all) it is a share of that 1 %: what cancels out
 // leaves nothing but rounding.
 double gradient_tolerance(DType precision);
+
+// Whether BatchNorm is compared in training mode, over all ranks: with sync_batchnorm, where a step is one
+// batch, in 64-bit floats. (Its backward cancels so many digits that in 32-bit ones PyTorch's own ways to
+// compute it are further apart than the tolerance.)
+bool compares_batch_norm(const TrainerOptions& options);
 
 // A table for people; ends with a line break.
 std::string table_of(const GradientComparison& comparison);

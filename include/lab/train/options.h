@@ -20,6 +20,7 @@ struct TrainerOptions {
   std::string precision = "32-true";
   std::string accelerator = "auto";
   std::string default_root_dir = "data/artifacts";
+  bool sync_batchnorm = false;  // statistics of the whole batch, not of each rank's share
   bool enable_progress_bar = false;
   bool enable_checkpointing = true;
   int64_t checkpoint_every_n_steps = 0;  // 0: only at the end of each epoch

@@ -24,6 +24,9 @@ struct Numerics {
   // Fewest samples of a micro-batch that has any: a short batch goes to fewer leaves (see least_samples_of).
   int64_t least_samples = 1;
   int64_t accumulate = 1;  // batches of a step
+  // A rank without samples of a batch computes the batch's first ones, for nothing: its layers talk to those
+  // of other ranks.
+  bool stand_ins = false;
 };
 
 // Where a micro-batch's gradients go on this rank's stack of partial sums: they are added to `merges` of the
@@ -38,7 +41,8 @@ struct MicroBatch {
   Range positions;    // in the epoch's order; may be empty
   int64_t batch = 0;  // which of the epoch's it is a part of
   int64_t leaf = 0;   // which virtual shard (canonical) or rank (ordinary): keys BatchNorm buffers
-  Placement placement;
+  Placement placement = {};
+  bool counts = true;  // false: a stand-in, whose loss and gradients are to be nothing
   bool operator==(const MicroBatch&) const = default;
 };
 

@@ -30,6 +30,9 @@ struct TrainerContext {
   std::function<int()> stop_signal = [] { return 0; };
   // On rank 0: `resume` is of another run, from which this one begins: with a validation.
   bool begins = false;
+  // With sync_batchnorm: a group of the same ranks that nobody else uses, for what layers tell each other
+  // while `comm` reduces gradients.
+  Communicator* layers = nullptr;
 };
 
 struct FitResult {
@@ -58,7 +61,7 @@ class Trainer {
   // Instead of fit(): the gradients of the epoch's first step, and of its last if that is smaller, as
   // training would make them of the weights as they are, against those of the step's samples at once on rank
   // 0. The module is in evaluation mode: dropout is off, and BatchNorm uses its running statistics, as those
-  // of each rank's share are not those of the whole batch. The comparisons are
+  // of each rank's share are not those of the whole batch; but see compares_batch_norm(). The comparisons are
   // empty on other ranks. Collective.
   std::vector<GradientComparison> compare_gradients();
 

@@ -67,6 +67,18 @@ TEST(StepPlan, AShortBatchGoesToFewerLeaves) {
       }
 }
 
+TEST(StepPlan, ARankWithoutSamplesStandsIn) {
+  const Numerics numerics{.least_samples = 2, .accumulate = 2, .stand_ins = true};
+  for (const int64_t samples : {13, 12, 10})  // the second batch, of 8, has 5, 4 or 2
+    for (int rank = 0; rank < 3; ++rank) {
+      const auto list = lab::micro_batches(numerics, samples, 8, 0, rank, 3);
+      ASSERT_EQ(list.size(), 2u);
+      EXPECT_TRUE(list[0].counts);
+      EXPECT_EQ(list[1].counts, rank < (samples - 8) / 2);
+      EXPECT_TRUE(list[1].counts || list[1].positions == (Range{8, 2}));
+    }
+}
+
 TEST(StepPlan, CanonicalShardsDoNotDependOnTheRanks) {
   std::array<Range, 8> alone;
   for (const auto& mb : lab::micro_batches({true, 8}, 1000, 100, 9, 0, 1))
