@@ -26,6 +26,9 @@ const std::vector<Option>& table() {
        false},
       {0, "allow-config-change", "", "with --resume: go on even if the config now means something else",
        false},
+      {0, "check-gradients", "",
+       "hold the gradient that the ranks make together against that of the whole batch at once, and exit",
+       false},
       {0, "backend", "B", "auto | nccl | mpi | self: how ranks talk to each other"},
       {0, "print-config", "", "print the resolved config, each value with its origin, and exit"},
       {0, "help-config", "", "explain every config key, and exit; with a config: its experiment's too"},
@@ -45,9 +48,9 @@ const std::vector<Option>& options_for(Program program) {
 }
 
 // Parts of the contract that this version does not have yet.
-const std::vector<std::string> later = {
-    "dev-run", "gpu-devices",   "debug", "check",         "sweep",  "ranks-per-job",  "profile",
-    "replay",  "validate-only", "test",  "verify-resume", "plugin", "check-gradients"};
+const std::vector<std::string> later = {"dev-run",       "gpu-devices",   "debug",         "check",
+                                        "sweep",         "ranks-per-job", "profile",       "replay",
+                                        "validate-only", "test",          "verify-resume", "plugin"};
 const std::map<char, std::string> later_letters = {{'d', "dev-run"}, {'g', "gpu-devices"}};
 
 [[noreturn]] void refuse(Program program, const std::string& option) {
@@ -156,6 +159,11 @@ CommandLine parse_command_line(Program program, int argc, char** argv) {
       line.resume = parsed.count("resume") > 0;
       if (line.resume) line.resume_path = parsed["resume"].as<std::string>();
       line.allow_config_change = parsed.count("allow-config-change") > 0;
+      line.check_gradients = parsed.count("check-gradients") > 0;
+      if (line.check_gradients && line.resume)
+        throw UsageError(
+            "--check-gradients looks at the weights that a run begins with, and begins none: give it "
+            "without --resume");
     }
     line.offline = parsed.count("offline") > 0;
     line.print_config = parsed.count("print-config") > 0;

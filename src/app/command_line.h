@@ -20,6 +20,7 @@ struct CommandLine {
   bool allow_config_change = false;
   bool offline = false, print_config = false;
   bool help = false, help_config = false, version = false;
+  bool check_gradients = false;  // instead of a run
 };
 
 // Throws UsageError: unknown option (with the nearest known), option of a later version, missing or second

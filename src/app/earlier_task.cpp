@@ -90,8 +90,8 @@ std::optional<EarlierRun> earlier_run(const Session& session, const RunConfig& c
   }
   session.log.info("Loading checkpoint ", from);
   const int64_t batch_size = std::max<int64_t>(plan.batch_size, 1);  // a wrong one is refused later
-  return EarlierRun(opened(path, model), plan, std::max<int64_t>(steps_per_epoch(samples, batch_size), 1),
-                    session.log);
+  const int64_t steps = steps_per_epoch(samples, batch_size, config.trainer.accumulate_grad_batches);
+  return EarlierRun(opened(path, model), plan, std::max<int64_t>(steps, 1), session.log);
 }
 
 }  // namespace lab

@@ -34,8 +34,8 @@ class Recorder final : public Callback {
   std::string name() const override { return "recorder"; }
 
   void fit_started(const FitReport& report) override {
-    steps_per_epoch_ = report.steps_per_epoch;
-    if (!report.validates_first) progress_.fit_started(steps_per_epoch_);
+    batches_per_epoch_ = report.batches_per_epoch;
+    if (!report.validates_first) progress_.fit_started(batches_per_epoch_);
   }
 
   void validation_started(int64_t samples) override { progress_.validation_started(chunk_count(samples)); }
@@ -43,7 +43,7 @@ class Recorder final : public Callback {
   void first_validation_finished(const EpochReport& report) override {
     if (!report.values.empty()) log_.result(validation_table(report.values));
     record_points(report.values, 0, 0);
-    progress_.fit_started(steps_per_epoch_);
+    progress_.fit_started(batches_per_epoch_);
   }
 
   void step_finished(const StepReport& report) override {
@@ -91,7 +91,7 @@ class Recorder final : public Callback {
   Tracker& tracker_;
   const CheckpointSink& checkpoints_;
   Progress progress_;
-  int64_t steps_per_epoch_ = 0;
+  int64_t batches_per_epoch_ = 0;
   bool first_step_seen_ = false;
 };
 

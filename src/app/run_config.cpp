@@ -47,12 +47,16 @@ void describe(Fields<TrainerOptions>& f) {
   using T = TrainerOptions;
   f("max_epochs", &T::max_epochs, at_least(-1), "epochs to train; -1: no end but by a callback or max_steps");
   f("max_steps", &T::max_steps, at_least(-1), "optimizer steps to train; -1: no limit");
+  f("accumulate_grad_batches", &T::accumulate_grad_batches, at_least(1),
+    "batches of batch_size that make one optimizer step; the last step of an epoch may have fewer");
   f("log_every_n_steps", &T::log_every_n_steps, at_least(1), "how often loss/train_step is recorded");
   f("check_val_every_n_epoch", &T::check_val_every_n_epoch, at_least(1),
     "validate after every so many epochs");
   f("gradient_clip_val", &T::gradient_clip_val, at_least(0), "bound of the mean gradient; 0: no clipping");
   f("gradient_clip_algorithm", &T::gradient_clip_algorithm, one_of({"norm", "value"}),
     "what the bound is of: the norm, or each value");
+  f("sync_batchnorm", &T::sync_batchnorm,
+    "BatchNorm learns from the whole batch of all ranks, not from each rank's share");
   f("precision", &T::precision, one_of({"32-true", "64-true"}), "floats of parameters and data");
   f("accelerator", &T::accelerator, one_of({"auto", "cpu", "gpu"}), "what to compute on");
   f("default_root_dir", &T::default_root_dir, not_empty(), "where run folders are made");

@@ -9,6 +9,7 @@
 #include "lab/comm/agreement.h"
 #include "lab/core/signals.h"
 #include "lab/train/agreed_parts.h"
+#include "lab/train/gradient_check.h"
 #include "lab/train/seed.h"
 #include "lab/train/trainer.h"
 
@@ -33,6 +34,37 @@ FitResult fit(Session& session, const RunConfig& config, TrainPlan plan, const S
   Trainer trainer(std::move(plan), config.trainer, std::move(context));
   records.resumed();
   return trainer.fit();
+}
+
+std::string report_of(const std::vector<GradientComparison>& comparisons, int ranks,
+                      const TrainerOptions& options) {
+  std::string out =
+      text("The gradient of ", ranks, ranks == 1 ? " rank (" : " ranks (", options.numerics, " numerics, ",
+           options.precision, ") and that of the whole batch in one process.\n", "Dropout is off. BatchNorm ",
+           compares_batch_norm(options)
+               ? "takes its statistics over all ranks.\n"
+               : "uses its running statistics: a share's own are not the whole batch's.\n");
+  for (const auto& comparison : comparisons) out += table_of(comparison);
+  return out;
+}
+
+// Instead of a run: what its first gradients are, told on standard output. Collective; AgreedError with exit
+// code 70 when a parameter's differs.
+ExitCode check_gradients(Session& session, const RunConfig& config, TrainPlan plan, const Sources& sources) {
+  const auto no_files = no_checkpoints();
+  plan.monitor.clear();  // nothing is validated
+  TrainerContext context{.comm = session.comm,
+                         .log = session.log,
+                         .train = sources[0],
+                         .checkpoints = *no_files};
+  Trainer trainer(std::move(plan), config.trainer, std::move(context));
+  const auto comparisons = trainer.compare_gradients();
+  agree(session.comm, [&] {
+    if (session.comm.rank() != 0) return;
+    session.log.result(report_of(comparisons, session.comm.size(), config.trainer));
+    require_no_difference(comparisons);
+  });
+  return ExitCode::done;
 }
 
 // --set, then what was edited on a server before its agent started us; rank 0 knows how to get there.
@@ -82,6 +114,7 @@ ExitCode train(Session& session, const std::vector<Experiment>& experiments) {
     // Before there is a folder: a run that cannot begin leaves none.
     const Sources sources = open_sources(session.comm, {plan.train.dataset, plan.validate.dataset});
     require_same_run(session, config, plan, sources);
+    if (session.line.check_gradients) return check_gradients(session, config, std::move(plan), sources);
     agree(session.comm, [&] {
       records =
           std::make_unique<RunRecords>(session, config, plan, clearml, sources[0] ? sources[0]->size() : 0);

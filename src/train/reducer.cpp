@@ -52,6 +52,8 @@ struct GradientReducer::State {
   Communicator& comm;
   FlatParameters& parameters;
   Numerics numerics;
+  bool during_backward = true;
+  BufferMemory memory;                              // of the stack, which other ranks of the node may see
   std::vector<at::Tensor> stack;                    // partial sums; flat gradients plus the riders
   std::vector<std::vector<at::Tensor>> slot_views;  // per slot: its place in each partial sum
   std::vector<at::Tensor> rider_views;
@@ -62,20 +64,19 @@ struct GradientReducer::State {
 
   MicroBatch now;
   bool last = false, open = false;
-  std::vector<char> arrived;     // per slot, in this micro-batch
-  std::vector<int64_t> missing;  // per bucket: slots not arrived in the last micro-batch
-  size_t next_bucket = 0;
+  std::vector<char> arrived;         // per slot, in this micro-batch
+  std::vector<int64_t> missing;      // per bucket: slots not arrived in the last micro-batch
+  std::vector<int64_t> order;        // in which buckets are reduced
+  std::vector<int64_t> whole_order;  // in which they became whole in this step's last micro-batch
+  size_t launched = 0;               // buckets of this step
   std::vector<Ticket> tickets;
   bool first_step = true;
   std::vector<std::string> unused;
 
   State(Communicator& c, FlatParameters& p, const Options& options)
-      : comm(c), parameters(p), numerics(options.numerics) {
+      : comm(c), parameters(p), numerics(options.numerics), during_backward(options.during_backward) {
     const int64_t total = p.size() + 64 / p.values().element_size();
-    int depth = 0;
-    for (const auto& mb : micro_batches(numerics, 0, 1, 0, c.rank(), c.size()))
-      depth = std::max(depth, mb.placement.depth + (mb.placement.merges == 0));
-    for (int i = 0; i < depth; ++i) stack.push_back(torch::zeros({total}, p.values().options()));
+    make_stack(total);
     partials = partial_sums(numerics, c.rank(), c.size());
     std::vector<Range> ranges;
     for (const auto& slot : p.slots()) {
@@ -89,8 +90,22 @@ struct GradientReducer::State {
     buckets = plan_buckets(ranges, total, p.values().element_size(), std::min(cap, first_bucket_bytes), cap);
     for (size_t b = 0; b < buckets.size(); ++b)
       bucket_of.insert(bucket_of.end(), static_cast<size_t>(buckets[b].slots.count), b);
+    for (size_t b = 0; b < buckets.size(); ++b) order.push_back(static_cast<int64_t>(b));
     arrived.assign(ranges.size(), 0);
     require_equal(comm, {"bucket plan", text_of(buckets, dtype_of(p.values().scalar_type()))});
+  }
+
+  // Partial sums of so many elements, each at a multiple of 64 bytes.
+  void make_stack(int64_t total) {
+    int most = 0;  // of all ranks, as they allocate alike
+    for (int rank = 0; rank < comm.size(); ++rank)
+      most = std::max(most, most_partial_sums(numerics, rank, comm.size()));
+    const int64_t stride = (total * parameters.values().element_size() + 63) / 64 * 64;
+    memory = comm.allocate(most * stride);
+    for (int i = 0; i < most_partial_sums(numerics, comm.rank(), comm.size()); ++i)
+      stack.push_back(torch::from_blob(
+          memory.data.get() + i * stride, {total}, [held = memory.data](void*) {},
+          parameters.values().options().requires_grad(false)));
   }
 
   // Backward made this slot's gradient: take it, so that the parameter has none when the next backward starts
@@ -106,14 +121,24 @@ struct GradientReducer::State {
     place(now.placement, slot_views[slot], gradient);
     arrived[slot] = 1;
     if (!last) return;
-    missing[bucket_of[slot]] -= 1;
-    launch_whole_buckets();
+    const size_t bucket = bucket_of[slot];
+    missing[bucket] -= 1;
+    if (first_step && missing[bucket] == 0) whole_order.push_back(static_cast<int64_t>(bucket));
+    if (during_backward) launch_whole_buckets();
   }
 
   void launch_whole_buckets() {
-    for (; next_bucket < buckets.size() && missing[next_bucket] == 0; ++next_bucket) {
-      tickets.push_back(comm.submit([this, bucket = next_bucket] { reduce(bucket); }));
+    for (; launched < order.size(); ++launched) {
+      const auto bucket = static_cast<size_t>(order[launched]);
+      if (missing[bucket] > 0) return;
+      tickets.push_back(comm.submit([this, bucket] { reduce(bucket); }));
     }
+  }
+
+  // From the second step on buckets are reduced in the order in which they became whole on rank 0.
+  void agree_on_order() {
+    order = whole_order;
+    comm.broadcast({order.data(), std::ssize(order), DType::i64}, 0);
   }
 
   void reduce(size_t bucket) {
@@ -178,7 +203,7 @@ void GradientReducer::arm(const MicroBatch& micro_batch, const WeightedSum& loss
   std::fill(s.arrived.begin(), s.arrived.end(), 0);
   place(micro_batch.placement, s.rider_views, riders(loss, notes, s.stack.front().scalar_type()));
   if (!last) return;
-  s.next_bucket = 0;
+  s.launched = 0;
   s.missing.clear();
   for (const auto& bucket : s.buckets) s.missing.push_back(bucket.slots.count);
 }
@@ -187,8 +212,10 @@ StepSums GradientReducer::finish() {
   State& s = *state_;
   if (!s.open || !s.last) throw Bug("finish() without a last arm() before it");
   s.close_micro_batch();
+  s.launch_whole_buckets();
   for (const auto& ticket : s.tickets) ticket.wait();
   s.tickets.clear();
+  if (s.first_step) s.agree_on_order();
   s.first_step = false;
   const torch::NoGradGuard no_grad;
   StepSums sums;

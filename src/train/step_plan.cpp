@@ -4,8 +4,17 @@
 
 namespace lab {
 
-int64_t steps_per_epoch(int64_t samples, int64_t global_batch) {
-  return (samples + global_batch - 1) / global_batch;
+namespace {
+
+// Rounded up.
+int64_t divided(int64_t n, int64_t by) { return n / by + (n % by != 0); }
+
+}  // namespace
+
+int64_t batches_per_epoch(int64_t samples, int64_t global_batch) { return divided(samples, global_batch); }
+
+int64_t steps_per_epoch(int64_t samples, int64_t global_batch, int64_t accumulate) {
+  return divided(batches_per_epoch(samples, global_batch), accumulate);
 }
 
 int64_t leaf_count(const Numerics& numerics, int ranks) {
@@ -35,20 +44,60 @@ int place_leaves(Range leaves, const Visit& visit) {
   return depth;
 }
 
+// The same for a leaf's micro-batch `i` of `count`: the first makes an entry of its own, the others are added
+// to it, and the last one's merges are the leaf's.
+Placement placed(Placement leaf, int64_t i, int64_t count) {
+  if (count == 1) return leaf;
+  if (i == 0) return {leaf.depth, 0};
+  return {leaf.depth + 1, i + 1 < count ? 1 : 1 + leaf.merges};
+}
+
+// Which batches of the epoch a step has; an epoch without any has an empty one.
+Range batches_of(const Numerics& numerics, int64_t samples, int64_t global_batch, int64_t step) {
+  const int64_t all = batches_per_epoch(samples, global_batch), first = step * numerics.accumulate;
+  return {first, std::clamp<int64_t>(all - first, 1, numerics.accumulate)};
+}
+
+// A leaf's part of a batch that has these positions.
+MicroBatch part_of(const Numerics& numerics, Range positions, int64_t leaf, int64_t leaves) {
+  const int64_t used = std::clamp<int64_t>(positions.count / numerics.least_samples, 1, leaves);
+  const Range share = leaf < used ? shard(positions.count, leaf, used) : Range{positions.count, 0};
+  MicroBatch part{.positions = {positions.first + share.first, share.count}, .leaf = leaf};
+  if (share.count > 0 || !numerics.stand_ins) return part;
+  part.positions = {positions.first, std::min(positions.count, numerics.least_samples)};
+  part.counts = false;
+  return part;
+}
+
 }  // namespace
 
 std::vector<MicroBatch> micro_batches(const Numerics& numerics, int64_t samples, int64_t global_batch,
                                       int64_t step, int rank, int ranks) {
-  const int64_t first = step * global_batch;
-  const int64_t count = std::clamp<int64_t>(samples - first, 0, global_batch);
-  const int64_t all = leaf_count(numerics, ranks);
-  const int64_t used = std::clamp<int64_t>(count / numerics.least_samples, 1, all);
+  const Range batches = batches_of(numerics, samples, global_batch, step);
+  const int64_t leaves = leaf_count(numerics, ranks);
   std::vector<MicroBatch> list;
   place_leaves(leaves_of(numerics, rank, ranks), [&](int64_t leaf, Placement placement) {
-    const Range share = leaf < used ? shard(count, leaf, used) : Range{count, 0};
-    list.push_back({{first + share.first, share.count}, leaf, placement});
+    for (int64_t i = 0; i < batches.count; ++i) {
+      const int64_t batch = batches.first + i, first = batch * global_batch;
+      const Range positions{first, std::clamp<int64_t>(samples - first, 0, global_batch)};
+      list.push_back(part_of(numerics, positions, leaf, leaves));
+      list.back().batch = batch;
+      list.back().placement = placed(placement, i, batches.count);
+    }
   });
   return list;
+}
+
+int most_partial_sums(const Numerics& numerics, int rank, int ranks) {
+  int most = 0;
+  const int64_t batches = std::min<int64_t>(numerics.accumulate, 2);
+  place_leaves(leaves_of(numerics, rank, ranks), [&](int64_t, Placement placement) {
+    for (int64_t i = 0; i < batches; ++i) {
+      const Placement at = placed(placement, i, batches);
+      most = std::max(most, at.depth + (at.merges == 0));
+    }
+  });
+  return most;
 }
 
 int partial_sums(const Numerics& numerics, int rank, int ranks) {

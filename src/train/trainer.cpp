@@ -21,33 +21,35 @@
 namespace lab {
 namespace {
 
-// Dropout and other random layers draw from a stream that only depends on where the run is.
-void seed_layers(int64_t seed, int64_t step, int64_t leaf) {
-  seed_torch(static_cast<uint64_t>(seed), Purpose::dropout, static_cast<uint64_t>(step),
-             static_cast<uint64_t>(leaf));
+std::string place_of(const MicroBatch& micro_batch, int64_t epoch) {
+  return text("batch ", micro_batch.batch, " of epoch ", epoch);
 }
 
 }  // namespace
 
 // One optimizer step.
 StepReport Trainer::State::train_step(int64_t step) {
-  const auto list = micro_batches_of(step);
-  for (const MicroBatch& micro_batch : list) {
-    const Batch batch = next_batch(step);
-    seed_layers(options.seed, step, micro_batch.leaf);
-    buffers.load(micro_batch.leaf);
-    const WeightedSum loss = forward(micro_batch, batch);
-    const bool last = &micro_batch == &list.back();
-    reducer.arm(micro_batch, loss, last, last ? notes_of(step) : StepNotes());
-    if (loss.sum.defined()) loss.sum.backward();
-    buffers.store(micro_batch.leaf, batch.count());
-  }
-  StepSums sums = reducer.finish();
+  StepSums sums = sums_of(step);
   if (!sums.finite) stop_for_non_finite(step);
   const double rate = rate_at(step);
   optimizer->step(parameters.values(), sums.gradients, divisor(sums), rate);
   notes = sums.notes;
   return {step / epoch_steps, step, step % epoch_steps, epoch_steps, sums.loss_sum / sums.loss_weight, rate};
+}
+
+// The gradients of its micro-batches, of all ranks.
+StepSums Trainer::State::sums_of(int64_t step) {
+  const auto list = micro_batches_of(step);
+  for (const MicroBatch& micro_batch : list) {
+    const Batch batch = next_batch(step, micro_batch);
+    prepare(step, micro_batch);
+    const WeightedSum loss = forward(micro_batch, batch);
+    const bool last = &micro_batch == &list.back();
+    reducer.arm(micro_batch, loss, last, last ? notes_of(step) : StepNotes());
+    if (loss.sum.defined()) loss.sum.backward();
+    buffers.store(micro_batch.leaf, micro_batch.counts ? batch.count() : 0);
+  }
+  return reducer.finish();
 }
 
 // What this rank has to say in this step.
@@ -63,19 +65,31 @@ StepNotes Trainer::State::notes_of(int64_t step) const {
           every_steps || every_minutes ? 1.0 : 0.0};
 }
 
-Batch Trainer::State::next_batch(int64_t step) {
+Batch Trainer::State::next_batch(int64_t step, const MicroBatch& micro_batch) {
   try {
     return to_batch(*reader->next());
   } catch (const DataError& e) {
-    throw DataError(e.what(), " (batch ", step % epoch_steps, " of epoch ", step / epoch_steps, ")");
+    throw DataError(e.what(), " (", place_of(micro_batch, step / epoch_steps), ")");
   }
 }
 
-// The micro-batch's loss, and its share of the epoch's sums; undefined for one without samples.
+// What the layers keep is this leaf's; dropout and other random layers draw from a stream that only depends
+// on where the run is.
+void Trainer::State::prepare(int64_t step, const MicroBatch& micro_batch) {
+  const int64_t batch = step / epoch_steps * epoch_batches + micro_batch.batch;
+  seed_torch(static_cast<uint64_t>(options.seed), Purpose::dropout, static_cast<uint64_t>(batch),
+             static_cast<uint64_t>(micro_batch.leaf));
+  buffers.load(micro_batch.leaf);
+}
+
+// The micro-batch's loss, and its share of the epoch's sums; undefined for one without samples, nothing for a
+// stand-in.
 WeightedSum Trainer::State::forward(const MicroBatch& micro_batch, const Batch& batch) {
   if (batch.count() == 0) return {};
+  const SyncBatchNorm::Together together(sync.get(), micro_batch.counts);
   const Parts output = plan.model.forward(batch);
   const WeightedSum loss = loss_of(output, batch);
+  if (!micro_batch.counts) return {loss.sum * 0, loss.weight * 0};
   measure(train_sums, micro_batch.leaf, output, batch, loss);
   return loss;
 }
@@ -129,7 +143,7 @@ void Trainer::State::train_epoch() {
     if (notes.save > 0 && !at_epoch_end() && !stopping()) save();
   } while (!at_epoch_end() && !stopping());
   epoch_seconds += std::chrono::duration<double>(Clock::now() - start).count();
-  epoch_samples += std::min(samples, (steps - first) * plan.batch_size);
+  epoch_samples += std::min(samples, (steps - first) * numerics.accumulate * plan.batch_size);
 }
 
 // What the first validation and each epoch's measure. False: stopped on the way, nothing was measured.
@@ -208,11 +222,10 @@ void Trainer::State::stop_for_non_finite(int64_t step) {
       const BatchRequest request{static_cast<uint64_t>(step / epoch_steps), micro_batch.positions};
       const Batch batch = to_batch(
           make_batch(*context.train, plan.train.transforms, reader_options(plan.train.shuffle), request));
-      seed_layers(options.seed, step, micro_batch.leaf);
-      buffers.load(micro_batch.leaf);
+      prepare(step, micro_batch);
       if (const auto found = first_non_finite(plan, batch); !found.empty())
-        throw DataError(found, " for batch ", step % epoch_steps, " of epoch ", step / epoch_steps, " (step ",
-                        step, ") of ", context.train->path(),
+        throw DataError(found, " for ", place_of(micro_batch, step / epoch_steps), " (step ", step, ") of ",
+                        context.train->path(),
                         "; the parameters were not updated. If the data is fine, lower the learning rate or "
                         "set trainer.init.gradient_clip_val");
     }
@@ -241,7 +254,8 @@ Trainer::~Trainer() = default;
 FitResult Trainer::fit() {
   State& s = *state_;
   const bool validates = s.context.validate != nullptr;
-  const FitReport fit_report{s.epoch_steps,
+  const FitReport fit_report{s.epoch_batches,
+                             s.epoch_steps,
                              s.options.max_epochs,
                              s.samples,
                              validates ? s.context.validate->size() : 0,

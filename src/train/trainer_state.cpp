@@ -11,8 +11,10 @@
 namespace lab {
 namespace {
 
-Numerics numerics_of(const TrainerOptions& options, const TrainPlan& plan) {
-  return {options.canonical(), options.virtual_ranks, least_samples_of(plan.model.module())};
+Numerics numerics_of(const TrainerOptions& options, const TrainPlan& plan, int64_t samples) {
+  return {options.canonical(), options.virtual_ranks, least_samples_of(plan.model.module()),
+          std::min(options.accumulate_grad_batches, batches_per_epoch(samples, plan.batch_size)),
+          options.sync_batchnorm};
 }
 
 // The parameters in flat storage, as rank 0 has them.
@@ -28,15 +30,17 @@ Trainer::State::State(TrainPlan p, TrainerOptions o, TrainerContext c)
       options(std::move(o)),
       context(std::move(c)),
       comm(context.comm),
-      numerics(numerics_of(options, plan)),
+      numerics(numerics_of(options, plan, context.train->size())),
       parameters(flatten(plan.model.module(), comm)),
       optimizer(make_optimizer(plan.optimizer, parameters.values())),
-      reducer(comm, parameters, {numerics, options.bucket_cap_mb}),
+      reducer(comm, parameters, {numerics, options.bucket_cap_mb, !options.sync_batchnorm}),
       buffers(plan.model.module(), leaves_of(numerics, comm.rank(), comm.size()),
               leaf_count(numerics, comm.size())),
       train_sums(leaf_count(numerics, comm.size()), 1 + static_cast<int64_t>(plan.metrics.size())),
       samples(context.train->size()),
-      epoch_steps(steps_per_epoch(samples, plan.batch_size)) {
+      epoch_batches(batches_per_epoch(samples, plan.batch_size)),
+      epoch_steps(steps_per_epoch(samples, plan.batch_size, numerics.accumulate)) {
+  if (options.sync_batchnorm) sync = std::make_unique<SyncBatchNorm>(plan.model.module(), comm);
   if (options.max_epochs >= 0) total_steps = options.max_epochs * epoch_steps;
   if (options.max_steps >= 0)
     total_steps = total_steps < 0 ? options.max_steps : std::min(total_steps, options.max_steps);
@@ -66,6 +70,23 @@ std::vector<std::string> measured_tags(const TrainPlan& plan, bool validates) {
   return tags;
 }
 
+namespace {
+
+void check_sync_batchnorm(const torch::nn::Module& module, const TrainerOptions& options) {
+  if (options.canonical())
+    throw ConfigError("trainer.init.sync_batchnorm = true is not for canonical numerics, where each of the ",
+                      options.virtual_ranks,
+                      " shards of a batch has statistics of its own on any number of ranks; take one of the "
+                      "two out");
+  if (const auto nameless = nameless_batch_norms_of(module); !nameless.empty())
+    throw ConfigError("trainer.init.sync_batchnorm = true cannot reach the BatchNorm of the layers ",
+                      join(nameless),
+                      ": they have neither weights nor running statistics; give them affine(true) or "
+                      "track_running_stats(true)");
+}
+
+}  // namespace
+
 void check(const TrainPlan& plan, const TrainerOptions& options, const TrainerContext& context) {
   if (!plan.model) throw ConfigError("the experiment's plan has no model");
   if (!plan.loss) throw ConfigError("the experiment's plan has no loss");
@@ -79,6 +100,7 @@ void check(const TrainPlan& plan, const TrainerOptions& options, const TrainerCo
     throw ConfigError("canonical numerics with trainer.init.virtual_ranks = ", options.virtual_ranks,
                       " run on at most that many ranks, not on ", ranks,
                       "; start fewer ranks, or raise virtual_ranks, which changes the bits");
+  if (options.sync_batchnorm) check_sync_batchnorm(plan.model.module(), options);
   if (context.train->size() == 0)
     throw DataError("the training set in ", context.train->path(),
                     " has no samples; give it a file that has, or take more of it");

@@ -10,12 +10,13 @@
 #include "lab/train/leaf_buffers.h"
 #include "lab/train/ordered_sums.h"
 #include "lab/train/reducer.h"
+#include "lab/train/sync_batch_norm.h"
 #include "lab/train/trainer.h"
 
 namespace lab {
 
-// One per rank. The members are in trainer.cpp (the loop), trainer_state.cpp (how it begins) and
-// trainer_resume.cpp (checkpoints).
+// One per rank. The members are in trainer.cpp (the loop), trainer_state.cpp (how it begins),
+// trainer_resume.cpp (checkpoints) and gradient_check.cpp.
 struct Trainer::State {
   using Clock = std::chrono::steady_clock;
 
@@ -28,11 +29,12 @@ struct Trainer::State {
   std::unique_ptr<Optimizer> optimizer;
   GradientReducer reducer;
   LeafBuffers buffers;
-  OrderedSums train_sums;  // of the epoch: loss and metrics per leaf
-  int64_t samples = 0, epoch_steps = 0, total_steps = -1;
-  int64_t steps = 0;            // done
-  bool epoch_finished = false;  // its validation and records too; at step 0: the first validation
-  bool validates_first = true;  // in this process, before its first step
+  std::unique_ptr<SyncBatchNorm> sync;  // null: each rank's share has its own statistics
+  OrderedSums train_sums;               // of the epoch: loss and metrics per leaf
+  int64_t samples = 0, epoch_batches = 0, epoch_steps = 0, total_steps = -1;
+  int64_t steps = 0;             // done
+  bool epoch_finished = false;   // its validation and records too; at step 0: the first validation
+  bool validates_first = true;   // in this process, before its first step
   Clock::time_point saved_at = Clock::now();
   double epoch_seconds = 0;  // of training in this process
   int64_t epoch_samples = 0;
@@ -59,7 +61,9 @@ struct Trainer::State {
   }
 
   StepReport train_step(int64_t step);
-  Batch next_batch(int64_t step);
+  StepSums sums_of(int64_t step);
+  Batch next_batch(int64_t step, const MicroBatch& micro_batch);
+  void prepare(int64_t step, const MicroBatch& micro_batch);
   WeightedSum forward(const MicroBatch& micro_batch, const Batch& batch);
   at::Tensor divisor(StepSums& sums) const;
   void train_epoch();
@@ -77,6 +81,9 @@ struct Trainer::State {
   at::Tensor saved_tensor(const std::string& name) const;
   void first_validation();
   void finish_epoch();
+  void make_comparable();
+  GradientComparison compare_gradients(int64_t step);
+  at::Tensor gradient_at_once(int64_t step, Range positions) const;
   bool at_epoch_end() const { return steps % epoch_steps == 0 || steps == total_steps; }
   // The sums of the epoch's steps are still wanted.
   bool within_epoch() const { return !epoch_finished || steps % epoch_steps != 0; }

@@ -4,46 +4,17 @@
 #include <signal.h>
 #include <torch/nn.h>
 
-#include <cstring>
 #include <filesystem>
 #include <numeric>
 
 #include "group.h"
 #include "lab/comm/agreement.h"
-#include "lab/core/random.h"
-#include "unit/temporary_folder.h"
+#include "numbers.h"
 
 namespace lab {
 namespace {
 
-constexpr int64_t samples = 60, features = 6, epoch_steps = 4;  // of 16, the last of 12
-
-// Numbers in a plain file: six floats and a class for each sample.
-std::shared_ptr<const Source> numbers(const test::TemporaryFolder& folder) {
-  std::string bytes(samples * (features * sizeof(float) + sizeof(int64_t)), '\0');
-  char* at = bytes.data();
-  Rng rng(5, Purpose::user, 0);
-  std::vector<int64_t> labels;
-  for (int64_t i = 0; i < samples; ++i) {
-    float sum = 0;
-    for (int64_t j = 0; j < features; ++j, at += sizeof(float)) {
-      const auto value = static_cast<float>(rng.uniform() - 0.5);
-      std::memcpy(at, &value, sizeof value);
-      sum += value;
-    }
-    labels.push_back(sum > 0.5F ? 2 : sum > 0 ? 1 : 0);
-  }
-  std::memcpy(at, labels.data(), labels.size() * sizeof(int64_t));
-  const std::string path = folder / "numbers";
-  test::write_bytes(path, bytes);
-  FileLayout layout{path, bytes.size(), {}};
-  layout.fields.push_back({.name = "x", .type = DType::f32, .shape = {samples, features}});
-  layout.fields.push_back({.name = "labels",
-                           .type = DType::i64,
-                           .shape = {samples},
-                           .offset = samples * features * sizeof(float)});
-  return std::make_shared<const Source>(Dataset(path, {"x", "labels"}), layout);
-}
+constexpr int64_t samples = 60, features = number_features, epoch_steps = 4;  // of 16, the last of 12
 
 // Counts epochs in steps of its own, and stops the run at a count.
 class Counting final : public Callback {
@@ -111,6 +82,24 @@ class TrainerTest : public testing::TestWithParam<const char*> {
     return trainer.fit();
   }
 
+  // Three epochs, and again from each of their checkpoints.
+  void goes_on_from_any_step(int64_t batch_size, int64_t steps) {
+    const auto batched = [&] {
+      TrainPlan what = plan();
+      what.batch_size = batch_size;
+      return what;
+    };
+    const std::string whole = folder(text("whole", batch_size));
+    EXPECT_EQ(fit(whole, "", batched()).steps, 3 * steps);
+    for (int64_t step = 1; step < 3 * steps; ++step) {
+      const std::string checkpoint = text("epoch=", (step - 1) / steps, "-step=", step, ".safetensors");
+      const std::string part = folder(text(checkpoint, batch_size));
+      if (comm_.rank() == 0) std::filesystem::copy(whole + "/" + checkpoint, part);
+      EXPECT_EQ(fit(part, checkpoint, batched()).steps, 3 * steps) << checkpoint;
+      EXPECT_TRUE(last(part) == last(whole)) << checkpoint;
+    }
+  }
+
   std::string last(const std::string& folder) const {
     return comm_.rank() == 0 ? test::read_bytes(folder + "/last.safetensors") : "";
   }
@@ -121,24 +110,16 @@ class TrainerTest : public testing::TestWithParam<const char*> {
 
   Communicator& comm_ = test_group();
   const test::TemporaryFolder temporary_;
-  const std::shared_ptr<const Source> source_ = numbers(temporary_);
+  const std::shared_ptr<const Source> source_ = numbers(temporary_, samples);
   TrainerOptions options_;
   bool begins_ = false;  // what it goes on from is another run's
 };
 
-TEST_P(TrainerTest, GoesOnFromAnyStepBitForBit) {
-  const std::string whole = folder("whole");
-  EXPECT_EQ(fit(whole).steps, 3 * epoch_steps);
-  std::vector<std::string> checkpoints;
-  for (int64_t step = 1; step < 3 * epoch_steps; ++step)
-    checkpoints.push_back(text("epoch=", (step - 1) / epoch_steps, "-step=", step, ".safetensors"));
-  for (const std::string& checkpoint : checkpoints) {
-    const std::string part = folder(checkpoint + ".d");
-    if (comm_.rank() == 0) std::filesystem::copy(whole + "/" + checkpoint, part);
-    const FitResult result = fit(part, checkpoint);
-    EXPECT_EQ(result.steps, 3 * epoch_steps) << checkpoint;
-    EXPECT_TRUE(last(part) == last(whole)) << checkpoint;
-  }
+TEST_P(TrainerTest, GoesOnFromAnyStepBitForBit) { goes_on_from_any_step(plan().batch_size, epoch_steps); }
+
+TEST_P(TrainerTest, GoesOnFromAnyStepOfSeveralBatches) {
+  options_.accumulate_grad_batches = 4;
+  goes_on_from_any_step(7, 3);  // 9 batches: 4, 4 and 1
 }
 
 TEST_P(TrainerTest, AStopThatOneRankIsAskedForSavesAllAtTheSameStep) {

@@ -15,6 +15,7 @@ using Values = std::vector<std::pair<std::string, double>>;
 std::optional<double> value_of(const Values& values, const std::string& tag);
 
 struct FitReport {
+  int64_t batches_per_epoch = 0;  // as many as steps, or more where several make one step
   int64_t steps_per_epoch = 0;
   int64_t max_epochs = -1;
   int64_t samples = 0, validation_samples = 0;
@@ -26,7 +27,7 @@ struct FitReport {
 struct StepReport {
   int64_t epoch = 0;  // 0-based
   int64_t step = 0;   // 0-based, over the whole run
-  int64_t batch = 0;  // 0-based, within the epoch
+  int64_t batch = 0;  // 0-based, of the epoch's steps
   int64_t steps_per_epoch = 0;
   double loss = 0;  // mean over the global batch
   double rate = 0;  // learning rate used

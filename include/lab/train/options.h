@@ -10,8 +10,9 @@
 namespace lab {
 
 struct TrainerOptions {
-  int64_t max_epochs = -1;  // -1: no end but by a callback or max_steps
-  int64_t max_steps = -1;
+  int64_t max_epochs = -1;              // -1: no end but by a callback or max_steps
+  int64_t max_steps = -1;               // optimizer steps
+  int64_t accumulate_grad_batches = 1;  // of an optimizer step
   int64_t log_every_n_steps = 50;
   int64_t check_val_every_n_epoch = 1;
   double gradient_clip_val = 0;  // 0: no clipping
@@ -19,6 +20,7 @@ struct TrainerOptions {
   std::string precision = "32-true";
   std::string accelerator = "auto";
   std::string default_root_dir = "data/artifacts";
+  bool sync_batchnorm = false;  // statistics of the whole batch, not of each rank's share
   bool enable_progress_bar = false;
   bool enable_checkpointing = true;
   int64_t checkpoint_every_n_steps = 0;  // 0: only at the end of each epoch

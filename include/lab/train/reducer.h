@@ -29,15 +29,17 @@ struct StepSums {
 
 // Owns where gradients live. Per step: arm() for each micro-batch, then that micro-batch's backward, then
 // finish(). Hooks on the parameters take each gradient as backward makes it, and in the last micro-batch hand
-// each bucket to the communicator's lane as soon as it and all before it are whole: in one fixed order on all
-// ranks. A parameter without gradient counts as zeros and is named once in unused(). Every rank must call the
-// same arm(last) and finish(); between the last arm() and the end of finish() nobody else may use the
-// communicator. Not copyable; one thread.
+// each bucket to the communicator's lane as soon as it and all before it are whole (or all of them in
+// finish()). The order is one on all ranks: at first the reverse of the model's, from the second step on that
+// in which rank 0's first backward made buckets whole. A parameter without gradient counts as zeros and is
+// named once in unused(). Every rank must call the same arm(last) and finish(); between the last arm() and
+// the end of finish() nobody else may use the communicator. Not copyable; one thread.
 class GradientReducer {
  public:
   struct Options {
     Numerics numerics;
     double bucket_cap_mb = 25;
+    bool during_backward = true;  // false: layers use the communicator until backward has ended
   };
   // Collective; AgreedError where the ranks' plans of buckets differ.
   GradientReducer(Communicator& comm, FlatParameters& parameters, const Options& options);

@@ -4,11 +4,13 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "lab/comm/communicator.h"
 #include "lab/core/log.h"
 #include "lab/data/source.h"
 #include "lab/train/checkpoint.h"
+#include "lab/train/gradient_check.h"
 #include "lab/train/options.h"
 #include "lab/train/plan.h"
 
@@ -17,11 +19,11 @@ namespace lab {
 // What the program around the trainer provides on this rank. Referenced objects must outlive the trainer.
 struct TrainerContext {
   Communicator& comm;
-  Log log;
+  Log log = {};
   std::shared_ptr<const Source> train;
-  std::shared_ptr<const Source> validate;  // null: no validation
+  std::shared_ptr<const Source> validate = {};  // null: no validation
   CheckpointSink& checkpoints;
-  std::vector<std::shared_ptr<Callback>> recorders;  // this rank's own: records and progress, heartbeat
+  std::vector<std::shared_ptr<Callback>> recorders = {};  // this rank's own: records and progress, heartbeat
   // On rank 0: what to go on from, used by the constructor alone; null: from the start.
   const SavedRun* resume = nullptr;
   // The signal that asks this rank for a stop, 0 for none; looked at in every step and chunk.
@@ -52,6 +54,13 @@ class Trainer {
   // Throws DataError before the update when a gradient or the loss is not finite: what, in which step and
   // samples.
   FitResult fit();
+
+  // Instead of fit(): the gradients of the epoch's first step, and of its last if that is smaller, as
+  // training would make them of the weights as they are, against those of the step's samples at once on rank
+  // 0. The module is in evaluation mode: dropout is off, and BatchNorm uses its running statistics, as those
+  // of each rank's share are not those of the whole batch; but see compares_batch_norm(). The comparisons are
+  // empty on other ranks. Collective.
+  std::vector<GradientComparison> compare_gradients();
 
  private:
   struct State;

@@ -77,6 +77,16 @@ TEST(CommandLine, WrongWordsAreRefusedByName) {
   EXPECT_NE(refusal(Program::train, {"a.toml", "--backend", "tcp"}).find("tcp"), std::string::npos);
 }
 
+TEST(CommandLine, GradientsAreCheckedInsteadOfARun) {
+  EXPECT_FALSE(parse(Program::train, {"a.toml"}).check_gradients);
+  EXPECT_TRUE(parse(Program::train, {"a.toml", "--check-gradients"}).check_gradients);
+  EXPECT_EQ(parse(Program::train, {"--check-gradients", "a.toml"}).config, "a.toml");
+  EXPECT_NE(refusal(Program::train, {"a.toml", "--check-gradients", "--resume"}).find("without --resume"),
+            std::string::npos);
+  EXPECT_NE(refusal(Program::infer, {"a.toml", "--check-gradients"}).find("unknown option"),
+            std::string::npos);
+}
+
 TEST(CommandLine, QuestionsNeedNoConfig) {
   EXPECT_TRUE(parse(Program::train, {"--help"}).help);
   EXPECT_TRUE(parse(Program::infer, {"--version"}).version);

@@ -1,0 +1,114 @@
+#include "lab/train/gradient_check.h"
+
+#include <torch/csrc/autograd/autograd.h>
+#include <torch/types.h>
+
+#include <algorithm>
+#include <cstdio>
+
+#include "lab/comm/agreement.h"
+#include "lab/core/error.h"
+#include "lab/train/evaluator.h"
+#include "train/trainer_state.h"
+
+namespace lab {
+
+std::string table_of(const GradientComparison& comparison) {
+  size_t columns = 0;
+  for (const auto& parameter : comparison.parameters) columns = std::max(columns, parameter.parameter.size());
+  std::string out = text(
+      "step ", comparison.step, ", ", comparison.samples, " samples", comparison.batches > 1 ? " in " : "",
+      comparison.batches > 1 ? text(comparison.batches, " batches") : "", ": relative L2 difference\n");
+  for (const auto& [name, relative, ok] : comparison.parameters) {
+    char number[32];
+    std::snprintf(number, sizeof number, "%8.1e", relative);
+    out += text("  ", name, std::string(columns - name.size(), ' '), "  ", number,
+                ok ? "  ok\n" : "  DIFFERS\n");
+  }
+  return out;
+}
+
+void require_no_difference(const std::vector<GradientComparison>& comparisons) {
+  std::vector<std::string> names;
+  for (const auto& comparison : comparisons)
+    for (const auto& [name, relative, ok] : comparison.parameters)
+      if (!ok && std::ranges::find(names, name) == names.end()) names.push_back(name);
+  if (!names.empty())
+    throw Bug(
+        "the gradient that the ranks add up is not that of the whole batch for ", join(names),
+        "; does the loss return a sum and a weight over samples, and each layer look at one sample at a "
+        "time? With precision = \"64-true\" rounding is ruled out");
+}
+
+bool compares_batch_norm(const TrainerOptions& options) {
+  return options.sync_batchnorm && options.accumulate_grad_batches == 1 && options.dtype() == DType::f64;
+}
+
+double gradient_tolerance(const TrainerOptions& options) {
+  if (compares_batch_norm(options)) return 1e-9;
+  return options.dtype() == DType::f64 ? 1e-12 : 1e-5;
+}
+
+// Layers as they can be compared: what is random is off, and BatchNorm is a function of one sample, unless it
+// sees the same batch either way.
+void Trainer::State::make_comparable() {
+  plan.model.module().eval();
+  if (compares_batch_norm(options)) sync->train();
+}
+
+// The mean gradient of the step's samples at once, as flat as the parameters. Does not communicate.
+at::Tensor Trainer::State::gradient_at_once(int64_t step, Range positions) const {
+  const BatchRequest request{static_cast<uint64_t>(step / epoch_steps), positions};
+  const Batch batch = to_batch(
+      make_batch(*context.train, plan.train.transforms, reader_options(plan.train.shuffle), request));
+  const WeightedSum loss = loss_of(plan.model.forward(batch), batch);
+  std::vector<at::Tensor> wanted;
+  for (const auto& slot : parameters.slots()) wanted.push_back(slot.parameter);
+  const auto gradients =
+      torch::autograd::grad({loss.sum}, wanted, {}, std::nullopt, false, /*allow_unused=*/true);
+  const torch::NoGradGuard no_grad;
+  const at::Tensor flat = torch::zeros({parameters.size()}, wanted.front().options().requires_grad(false));
+  for (size_t i = 0; i < wanted.size(); ++i)
+    if (gradients[i].defined()) FlatParameters::view(flat, parameters.slots()[i]).copy_(gradients[i]);
+  return flat.div_(loss.weight);
+}
+
+GradientComparison Trainer::State::compare_gradients(int64_t step) {
+  steps = step;
+  total_steps = -1;
+  reader = open_reader();
+  const StepSums sums = sums_of(step);
+  reader.reset();
+  const int64_t first = step * numerics.accumulate * plan.batch_size;
+  const int64_t count = std::min(samples - first, numerics.accumulate * plan.batch_size);
+  GradientComparison comparison{step, count, batches_per_epoch(count, plan.batch_size), {}};
+  agree(comm, [&] {
+    if (comm.rank() != 0) return;
+    const torch::NoGradGuard no_grad;
+    const at::Tensor whole = [&] {
+      const torch::AutoGradMode with_gradients(true);
+      return gradient_at_once(step, {first, count});
+    }();
+    const at::Tensor difference = sums.gradients / sums.loss_weight - whole;
+    const double least = 0.01 * whole.norm().item<double>(), tolerance = gradient_tolerance(options);
+    for (const auto& slot : parameters.slots()) {
+      const auto apart = FlatParameters::view(difference, slot).norm().item<double>();
+      const auto norm = FlatParameters::view(whole, slot).norm().item<double>();
+      comparison.parameters.push_back(
+          {slot.name, apart == 0 ? 0 : apart / norm, apart <= tolerance * std::max(norm, least)});
+    }
+    std::ranges::reverse(comparison.parameters);  // the slots begin with the last one
+  });
+  return comparison;
+}
+
+std::vector<GradientComparison> Trainer::compare_gradients() {
+  State& s = *state_;
+  s.make_comparable();
+  std::vector<GradientComparison> comparisons = {s.compare_gradients(0)};
+  if (s.samples % (s.numerics.accumulate * s.plan.batch_size) != 0 && s.epoch_steps > 1)
+    comparisons.push_back(s.compare_gradients(s.epoch_steps - 1));
+  return comparisons;
+}
+
+}  // namespace lab
