@@ -1,4 +1,5 @@
-"""What does not depend on how fast the machine is just now: system calls, page faults and context switches of each unit."""
+"""What does not depend on how fast the machine is just now, of each step and sum: calls of the system and of the
+allocator, page faults, waits, collectives and their bytes."""
 
 import pathlib
 import re
@@ -8,15 +9,33 @@ import subprocess
 import tempfile
 import time
 
+from sides import DIGITS, SAME_ALLOCATOR, Sides
 
-def per_unit(group, count):
-    """Of all threads of rank 0, for each of so many units of work: words for a note."""
-    faults, switches = page_faults(group.pids[0]), context_switches(group.pids[0])
-    said = group.run(count)
-    found = {"page faults": page_faults(group.pids[0]) - faults,
-             "context switches": context_switches(group.pids[0]) - switches,
-             **system_calls(group, count)}
-    words = [f"{value / count:.1f} {name}" for name, value in found.items()]
+UNITS = 20
+
+
+def counts(build, folder, _, table):
+    """lab's beside those of DDP(gloo), of one rank and all its threads."""
+    for network, batch in (("mlp", 64), ("cnn", 64)):
+        with Sides(build, folder, counted=True) as sides:
+            table.note(f"lab, step, {network}: {per_unit(sides, sides.steps(network, 2 * batch))}")
+            canonical = sides.steps(network, 2 * batch, numerics="canonical")
+            table.note(f"lab canonical, step, {network}: {per_unit(sides, canonical)}")
+            peer = sides.ddp("step", network, batch, DIGITS, allocator=SAME_ALLOCATOR)
+            table.note(f"DDP(gloo), step, {network}: {per_unit(sides, peer)}")
+    with Sides(build, folder, counted=True) as sides:
+        table.note(f"lab, all-reduce, 1 MiB: {per_unit(sides, sides.sums(1 << 20))}")
+        table.note(f"gloo, all-reduce, 1 MiB: {per_unit(sides, sides.ddp('all_reduce', 1 << 20))}")
+
+
+def per_unit(sides, group):
+    group.run(UNITS)  # first steps allocate what stays
+    readers = {"allocations": sides.allocations, "page faults": page_faults, "waits": context_switches}
+    before = {name: read(group.pids[0]) for name, read in readers.items()}
+    said = group.run(UNITS)
+    found = {name: read(group.pids[0]) - before[name] for name, read in readers.items()}
+    found |= system_calls(group, UNITS)
+    words = [f"{value / UNITS:.1f} {name}" for name, value in found.items()]
     words += [f"{said[name]:.0f} {name}" for name in ("collectives", "bytes") if name in said]
     return ", ".join(words)
 
@@ -37,8 +56,8 @@ def system_calls(group, count):
     if not shutil.which("strace"):
         return {}
     with tempfile.NamedTemporaryFile("r", encoding="utf-8") as summary:
-        with subprocess.Popen(["strace", "-c", "-f", "-o", summary.name, "-p", str(group.pids[0])], stderr=subprocess.PIPE,
-                              text=True) as strace:
+        command = ["strace", "-c", "-f", "-o", summary.name, "-p", str(group.pids[0])]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as strace:
             if "attached" not in strace.stderr.readline():
                 return {}
             time.sleep(0.5)  # until it has all threads

@@ -2,8 +2,8 @@
 
     ddp_gloo.py step NETWORK BATCH DATA.h5      ddp_gloo.py all_reduce BYTES
 
-A side of a benchmark (interleaved.py), which sets RANK, WORLD_SIZE and LAB_BENCH_STORE. BATCH is of each rank. The data lie in
-memory as the network wants them. The networks are those of networks.h.
+A side of a benchmark (interleaved.py), which sets RANK, WORLD_SIZE and LAB_BENCH_STORE. BATCH is of each rank. The data
+lie in memory as the network wants them. The networks are those of networks.h.
 """
 
 import os
@@ -25,13 +25,13 @@ def mlp(*widths):
 
 
 def cnn():
-    return nn.Sequential(nn.Conv2d(1, 32, 3), nn.ReLU(), nn.Conv2d(32, 64, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
-                         nn.Linear(64 * 144, 128), nn.ReLU(), nn.Linear(128, 10))
+    return nn.Sequential(nn.Conv2d(1, 32, 3), nn.ReLU(), nn.Conv2d(32, 64, 3), nn.ReLU(), nn.MaxPool2d(2),
+                         nn.Flatten(), nn.Linear(64 * 144, 128), nn.ReLU(), nn.Linear(128, 10))
 
 
 def digits():
-    return nn.Sequential(nn.Conv2d(1, 16, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(16, 32, 3), nn.ReLU(), nn.MaxPool2d(2),
-                         nn.Flatten(), nn.Linear(32 * 25, 64), nn.ReLU(), nn.Linear(64, 10))
+    return nn.Sequential(nn.Conv2d(1, 16, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(16, 32, 3), nn.ReLU(),
+                         nn.MaxPool2d(2), nn.Flatten(), nn.Linear(32 * 25, 64), nn.ReLU(), nn.Linear(64, 10))
 
 
 NETWORKS = {"mlp": lambda: mlp(512, 512), "mlp10m": lambda: mlp(2048, 2048, 2048), "cnn": cnn, "digits": digits}
@@ -79,8 +79,8 @@ def sums(size):
 
 def main():
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{os.environ['LAB_BENCH_STORE']}", rank=int(os.environ["RANK"]),
-                            world_size=int(os.environ["WORLD_SIZE"]))
+    dist.init_process_group("gloo", init_method=f"file://{os.environ['LAB_BENCH_STORE']}",
+                            rank=int(os.environ["RANK"]), world_size=int(os.environ["WORLD_SIZE"]))
     what, *words = sys.argv[1:]
     serve(steps(words[0], int(words[1]), words[2]) if what == "step" else sums(int(words[0])))
 

@@ -12,7 +12,7 @@ FASHION = pathlib.Path("/usr/share/datasets/fashion-mnist")  # Debian's package 
 BATCH = 128  # global
 MANY = 1000  # epochs that a run is planned for, of which it does those that it is told to
 CONFIGS = {"cnn": ("fashion_mnist.toml", "<= 0.28"), "toy": ("mnist_toy.toml", "<= 0.28")}
-EQUAL_WORK = {"config.train_samples": 48_000, "config.patience": 0, "trainer.init.numerics": "ordinary"}
+EQUAL_WORK = {"config.train_samples": 48_000, "config.patience": 0}
 
 
 class Epochs(Sides):
@@ -23,12 +23,13 @@ class Epochs(Sides):
         self._lightning = lightning
         self._data = self.folder / "fashion.h5"
         if not self._data.exists():
-            words = ["--images", FASHION / "train-images-idx3-ubyte.gz", "--labels", FASHION / "train-labels-idx1-ubyte.gz"]
-            subprocess.run([self.build / "lab_data", "import", "idx", *words, "--out", self._data], check=True,
-                           stdout=subprocess.DEVNULL)
+            images, labels = FASHION / "train-images-idx3-ubyte.gz", FASHION / "train-labels-idx1-ubyte.gz"
+            subprocess.run([self.build / "lab_data", "import", "idx", "--images", images, "--labels", labels,
+                            "--out", self._data], check=True, stdout=subprocess.DEVNULL)
 
     def lab(self, kind, epochs=MANY, numerics="ordinary"):
-        return self.epochs(CONFIGS[kind][0], self._data, epochs, BATCH, values={**EQUAL_WORK, "trainer.init.numerics": numerics})
+        values = {**EQUAL_WORK, "trainer.init.numerics": numerics}
+        return self.epochs(CONFIGS[kind][0], self._data, epochs, BATCH, values=values)
 
     def peer(self, kind, epochs=MANY, allocator=None):
         return self.lightning(self._lightning, FASHION, kind, BATCH, epochs, allocator=allocator)
@@ -54,10 +55,11 @@ def epochs(build, folder, effort, table, lightning):
             alike, shipped = sides.peer(kind, allocator=SAME_ALLOCATOR), sides.peer(kind)
             for group in (lab, again, canonical, alike, shipped):
                 group.run(1)
-            table.add_all(play([Comparison(f"epoch, {kind}: lab / Lightning, as shipped", lab, shipped, target),
-                                Comparison(f"epoch, {kind}: lab / Lightning, same allocator", lab, alike),
-                                Comparison(f"epoch, {kind}: lab canonical / Lightning, as shipped", canonical, shipped)],
-                               (lab, again), Effort(effort.rounds, 0, 1)))
+            comparisons = [
+                Comparison(f"epoch, {kind}: lab / Lightning, as shipped", lab, shipped, target),
+                Comparison(f"epoch, {kind}: lab / Lightning, same allocator", lab, alike),
+                Comparison(f"epoch, {kind}: lab canonical / Lightning, as shipped", canonical, shipped)]
+            table.add_all(play(comparisons, (lab, again), Effort(effort.rounds, 0, 1)))
         with Epochs(build, folder, lightning) as sides:
             reached = [group.run(5)["accuracy"] for group in (sides.lab(kind, 5), sides.peer(kind, 5))]
         table.note(f"accuracy after 5 epochs, {kind}: lab {reached[0]:.4f}, Lightning {reached[1]:.4f}")

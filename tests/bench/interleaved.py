@@ -1,9 +1,9 @@
-"""Plays the sides of a benchmark against each other, in one job and by turns, so that a machine that is now fast and now
-slow is so for both: only ratios are told.
+"""Plays the sides of a benchmark against each other, in one job and by turns, so that a machine that is now fast and
+now slow is so for both: only ratios are told.
 
-A side is a group of processes that do so much work as they are told over a local socket and say how long it took; while one
-works, the others wait and use no processor. A round is A-B-B-A, of the shortest of some blocks each; a group's time is that of
-its slowest rank. Every comparison has a control: A against a second group of A, which should be 1.
+A side is a group of processes that do so much work as they are told over a local socket and say how long it took; while
+one works, the others wait and use no processor. A round is A-B-B-A, of the shortest of some blocks each; a group's time
+is that of its slowest rank. Every comparison has a control: A against a second group of A, which should be 1.
 """
 
 import collections
@@ -63,14 +63,17 @@ class Group:
         self._server.bind(path)
         self._server.listen(ranks)
         self._server.settimeout(1)
-        environment = {**os.environ, **(environment or {}), SOCKET: path, "LAB_BENCH_STORE": f"{self._folder.name}/store"}
-        several = len(commands) > 1
-        self._processes = [
-            subprocess.Popen(list(map(str, command)), stdout=self._output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
-                             env={**environment, **({"RANK": str(i), "WORLD_SIZE": str(ranks)} if several else {})},
-                             start_new_session=True)
-            for i, command in enumerate(commands)]
+        environment = {**os.environ, **(environment or {}), SOCKET: path,
+                       "LAB_BENCH_STORE": f"{self._folder.name}/store"}
+        places = [{"RANK": i, "WORLD_SIZE": ranks} for i in range(ranks)] if len(commands) > 1 else [{}]
+        self._processes = [self._started(command, {**environment, **place})
+                           for command, place in zip(commands, places, strict=True)]
         self._lines, self.pids = [], []
+
+    def _started(self, command, environment):
+        return subprocess.Popen(list(map(str, command)), env={name: str(value) for name, value in environment.items()},
+                                stdin=subprocess.DEVNULL, stdout=self._output, stderr=subprocess.STDOUT,
+                                start_new_session=True)
 
     def __enter__(self):
         try:
@@ -158,7 +161,8 @@ def play(comparisons, control, effort):
         controls.append(played(*control))
         for values, comparison in zip(found, comparisons):
             values.append((comparison.change or float)(played(comparison.a, comparison.b)))
-    return [Row(comparison.name, values, controls, comparison.target) for values, comparison in zip(found, comparisons)]
+    return [Row(comparison.name, values, controls, comparison.target)
+            for values, comparison in zip(found, comparisons)]
 
 
 def reached(value, target):
@@ -169,9 +173,12 @@ def reached(value, target):
 def told(row):
     """The columns of a row, as text."""
     def spread(values):
-        return [f"{value:.3f}" for value in (statistics.median(values), min(values), max(values))] if values else [""] * 3
+        if not values:
+            return [""] * 3
+        return [f"{value:.3f}" for value in (statistics.median(values), min(values), max(values))]
 
-    within = f"{sum(reached(value, row.target) for value in row.values)}/{len(row.values)}" if row.target else ""
+    reaching = sum(reached(value, row.target) for value in row.values) if row.target else 0
+    within = f"{reaching}/{len(row.values)}" if row.target else ""
     return [row.name, *spread(row.values), *spread(row.control), row.target or "", within]
 
 
@@ -181,7 +188,8 @@ class Table:
     def __init__(self, path):
         self._file = open(path, "w", newline="", encoding="utf-8")
         self._csv = csv.writer(self._file)
-        self._csv.writerow(["name", "median", "least", "most", "control", "control least", "control most", "target", "rounds within"])
+        self._csv.writerow(["name", "median", "least", "most", "control", "control least", "control most", "target",
+                            "rounds within"])
         print(f"{'':60} {'median':>8} {'range':>18}  {'A/A control':>25}  target, rounds within it")
 
     def add(self, row):

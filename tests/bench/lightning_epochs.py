@@ -2,9 +2,9 @@
 
     lightning_epochs.py FASHION_FOLDER cnn|toy BATCH EPOCHS OUT
 
-A side of a benchmark (interleaved.py): waits before each epoch until it is told to go on. BATCH is global. The networks, losses,
-augmentation and optimizers are those of configs/fashion_mnist.toml and configs/mnist_toy.toml; 48,000 images train and 12,000
-validate.
+A side of a benchmark (interleaved.py): waits before an epoch until it is told to go on. BATCH is global. The networks,
+losses, augmentation and optimizers are those of configs/fashion_mnist.toml and configs/mnist_toy.toml; 48,000 images
+train and 12,000 validate.
 """
 
 import gzip
@@ -53,8 +53,9 @@ class Experiment(pl.LightningModule):
         super().__init__()
         self.kind, self.steps = kind, steps
         if kind == "toy":
-            self.model = nn.Sequential(nn.Conv2d(1, 32, 3), nn.BatchNorm2d(32), nn.ReLU(), nn.AvgPool2d(2), nn.Conv2d(32, 10, 3),
-                                       nn.BatchNorm2d(10), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+            self.model = nn.Sequential(nn.Conv2d(1, 32, 3), nn.BatchNorm2d(32), nn.ReLU(), nn.AvgPool2d(2),
+                                       nn.Conv2d(32, 10, 3), nn.BatchNorm2d(10), nn.ReLU(), nn.AdaptiveAvgPool2d(1),
+                                       nn.Flatten())
         else:
             self.model = nn.Sequential(nn.Conv2d(1, 16, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(16, 32, 3), nn.ReLU(),
                                        nn.MaxPool2d(2), nn.Flatten(), nn.Linear(800, 64), nn.ReLU(), nn.Linear(64, 10))
@@ -77,14 +78,16 @@ class Experiment(pl.LightningModule):
     def configure_optimizers(self):
         optimizer = torch.optim.AdamW(self.parameters(), 1.5e-3 if self.kind == "toy" else 3e-3, weight_decay=0.01)
         if self.kind == "toy":
-            return {"optimizer": optimizer, "lr_scheduler": torch.optim.lr_scheduler.MultiStepLR(optimizer, [5, 8], 0.2)}
+            schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, [5, 8], 0.2)
+            return {"optimizer": optimizer, "lr_scheduler": schedule}
         warm = max(1, self.steps // 10)
 
         def rate(step):
-            return min((step + 1) / warm, 0.5 * (1 + math.cos(math.pi * max(0, step - warm) / max(1, self.steps - warm))))
+            after = max(0, step - warm) / max(1, self.steps - warm)
+            return min((step + 1) / warm, 0.5 * (1 + math.cos(math.pi * after)))
 
-        return {"optimizer": optimizer,
-                "lr_scheduler": {"scheduler": torch.optim.lr_scheduler.LambdaLR(optimizer, rate), "interval": "step"}}
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
 class Player(pl.Callback):

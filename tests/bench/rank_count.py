@@ -1,12 +1,11 @@
 """lab against itself: eight ranks on the cores of two, and canonical numerics against ordinary ones."""
 
-import counts
 from interleaved import Comparison, play
 from sides import Sides
 
 
 def oversubscribed(build, folder, effort, table):
-    """Samples/s at np 8 over those at np 2, same cores and global batch: the ratio of the times of a step, turned round."""
+    """Samples/s at np 8 over those at np 2, same cores and global batch: the ratio of step times, turned round."""
     for network in ("digits", "cnn"):
         with Sides(build, folder) as sides:
             two, again, eight = (sides.steps(network, 512, ranks=ranks) for ranks in (2, 2, 8))
@@ -20,7 +19,5 @@ def canonical(build, folder, effort, table):
         with Sides(build, folder) as sides:
             ordinary, again = sides.steps(network, batch), sides.steps(network, batch)
             same_bits = sides.steps(network, batch, numerics="canonical")
-            table.add_all(play([Comparison(f"canonical / ordinary, {network}, batch {batch}", same_bits, ordinary)],
-                               (ordinary, again), effort))
-            table.note(f"canonical, each step: {counts.per_unit(same_bits, 20)}")
-            table.note(f"ordinary, each step: {counts.per_unit(ordinary, 20)}")
+            cost = Comparison(f"canonical / ordinary, {network}, batch {batch}", same_bits, ordinary)
+            table.add_all(play([cost], (ordinary, again), effort))

@@ -2,9 +2,10 @@
 
     run.py BUILD_FOLDER [--only NAME ...] [--rounds N] [--seconds S] [--check] [--lightning PYTHON]
 
-Needs a Python with torch, h5py and numpy, and for epochs and memory one with pytorch_lightning too. Everything runs on two cores,
-each side by turns (interleaved.py says how). A ratio under 1 is in lab's favour where it is one of times. Not tests: no figure makes it fail.
---check times nothing: it holds the sides to equal work, and fails where their losses do not go down alike.
+Needs a Python with torch, h5py and numpy, and for epochs and memory one with pytorch_lightning too. Everything runs on
+two cores, the sides by turns (interleaved.py says how). Where a ratio is of times, one under 1 is in lab's favour. Not
+tests: no figure makes it fail. --check times nothing: it holds the sides to equal work, and fails where their losses do
+not go down alike.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import sys
 import tempfile
 
 import all_reduce
+import counts
 import epoch
 import rank_count
 import step_time
@@ -23,6 +25,7 @@ from interleaved import Effort, Table
 
 def benchmarks(lightning):
     return {
+        "counts": counts.counts,
         "steps": step_time.steps,
         "communication": step_time.communication,
         "all_reduce": all_reduce.all_reduce,
@@ -38,7 +41,7 @@ def main():
     parser.add_argument("build", type=pathlib.Path)
     parser.add_argument("--only", action="append", choices=benchmarks(None))
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--seconds", type=float, default=0.3, help="of a block of steps or sums; a round has 12 for each pair")
+    parser.add_argument("--seconds", type=float, default=0.3, help="of a block of steps or sums; 12 in a round")
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--lightning", default=sys.executable, metavar="PYTHON")
     arguments = parser.parse_args()

@@ -15,10 +15,12 @@ PEER = {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
 
 
 class Sides:
-    """Starts groups out of a build folder; all that are still there end with its with block."""
+    """Starts groups out of a build folder, which end with its with block. counted: their allocations are counted."""
 
-    def __init__(self, build, folder):
+    def __init__(self, build, folder, counted=False):
         self.build, self.folder = pathlib.Path(build).resolve(), pathlib.Path(folder)
+        counter = self.build / "liballocation_count.so"
+        self._environment = {"LD_PRELOAD": counter, "LAB_BENCH_ALLOCATIONS": self.folder} if counted else {}
         self._stack = contextlib.ExitStack()
         self._step_config = self.folder / "step.toml"
         self._step_config.write_text('experiment = "step"\n', encoding="utf-8")
@@ -29,11 +31,16 @@ class Sides:
     def __exit__(self, *_):
         self._stack.close()
 
-    def group(self, *arguments):
-        return self._stack.enter_context(Group(*arguments))
+    def _group(self, name, commands, ranks, environment):
+        return self._stack.enter_context(Group(name, commands, ranks, {**self._environment, **environment}))
 
     def _lab(self, name, ranks, *command):
-        return self.group(name, [["mpirun", "-np", ranks, "--oversubscribe", "--bind-to", "none", *command]], ranks)
+        launched = ["mpirun", "-np", ranks, "--oversubscribe", "--bind-to", "none", *command]
+        return self._group(name, [launched], ranks, {})
+
+    def allocations(self, pid):
+        """Of this process so far."""
+        return int.from_bytes((self.folder / str(pid)).read_bytes(), sys.byteorder)
 
     def steps(self, network, global_batch, ranks=2, numerics="ordinary", silent=False):
         values = {"config.network": network, "config.data": DIGITS, "config.batch_size": global_batch,
@@ -52,18 +59,18 @@ class Sides:
     def ddp(self, *words, ranks=2, allocator=None):
         """DistributedDataParallel over gloo, in Python."""
         command = [sys.executable, HERE / "ddp_gloo.py", *words]
-        return self.group(f"DDP(gloo), {words}", [command] * ranks, ranks, {**PEER, **(allocator or {})})
+        return self._group(f"DDP(gloo), {words}", [command] * ranks, ranks, {**PEER, **(allocator or {})})
 
     def c10d(self, *words, ranks=2):
         """The same in C++, with lab's settings of the allocator; None where it was not built."""
         program = self.build / "c10d_bench"
         if not program.exists():
             return None
-        return self.group(f"c10d::Reducer(gloo), {words}", [[program, *words]] * ranks, ranks, PEER)
+        return self._group(f"c10d::Reducer(gloo), {words}", [[program, *words]] * ranks, ranks, PEER)
 
     def lightning(self, python, *words, allocator=None):
         command = [python, HERE / "lightning_epochs.py", *words, self.folder / "lightning"]
-        return self.group(f"Lightning, {words}", [command], 2, {**PEER, **(allocator or {})})
+        return self._group(f"Lightning, {words}", [command], 2, {**PEER, **(allocator or {})})
 
 
 def settings(values):

@@ -1,6 +1,5 @@
-"""What a step of training takes against PyTorch, and what its communication takes of it; two ranks of one thread each."""
+"""What a step of training takes against PyTorch, and how much of it is communication; two ranks of one thread each."""
 
-import counts
 from interleaved import Comparison, play
 from sides import DIGITS, SAME_ALLOCATOR, Sides
 
@@ -9,19 +8,18 @@ NETWORKS = {"mlp": (64, "<= 0.45", "<= 0.10"), "mlp10m": (32, None, None), "cnn"
 
 
 def steps(build, folder, effort, table):
-    """Step time over that of DDP(gloo), with the same allocator settings and as shipped, and over c10d's reducer from C++."""
+    """Over DDP(gloo), with the same allocator settings and as shipped, and over c10d's reducer driven from C++."""
     for network, (batch, target, _) in NETWORKS.items():
         with Sides(build, folder) as sides:
             lab, again = sides.steps(network, 2 * batch), sides.steps(network, 2 * batch)
             words = ["step", network, batch, DIGITS]
-            alike, shipped, reducer = sides.ddp(*words, allocator=SAME_ALLOCATOR), sides.ddp(*words), sides.c10d(*words)
+            alike, shipped = sides.ddp(*words, allocator=SAME_ALLOCATOR), sides.ddp(*words)
+            reducer = sides.c10d(*words)
             comparisons = [Comparison(f"step, {network}: lab / DDP(gloo), same allocator", lab, alike, target),
                            Comparison(f"step, {network}: lab / DDP(gloo), as shipped", lab, shipped)]
             if reducer:
                 comparisons.append(Comparison(f"step, {network}: lab / c10d::Reducer(gloo) from C++", lab, reducer))
             table.add_all(play(comparisons, (lab, again), effort))
-            for name, group in (("lab", lab), ("DDP(gloo), same allocator", alike)):
-                table.note(f"{name}, each step: {counts.per_unit(group, 20)}")
 
 
 def communication(build, folder, effort, table):
@@ -43,6 +41,7 @@ def check(build, folder, table):
             losses = [[group.run(20)["loss"] for _ in range(5)] for group in groups if group]
         told = "; ".join(" ".join(f"{loss:.3f}" for loss in side) for side in losses)
         for side in losses[1:]:
-            assert all(abs(a - b) <= 0.05 + 0.1 * a for a, b in zip(losses[0], side)), f"{network}: losses differ: {told}"
+            alike = all(abs(a - b) <= 0.05 + 0.1 * a for a, b in zip(losses[0], side))
+            assert alike, f"{network}: losses differ: {told}"
         assert all(side[-1] < side[0] / 2 for side in losses), f"{network} does not learn: {told}"
         table.note(f"{network}: mean losses of 20 steps each are alike: {told}")
