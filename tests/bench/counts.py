@@ -56,7 +56,7 @@ def system_calls(group, count):
     if not shutil.which("strace"):
         return {}
     with tempfile.NamedTemporaryFile("r", encoding="utf-8") as summary:
-        command = ["strace", "-c", "-f", "-o", summary.name, "-p", str(group.pids[0])]
+        command = ["strace", "-c", "-U", "calls,name", "-f", "-o", summary.name, "-p", str(group.pids[0])]
         with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as strace:
             if "attached" not in strace.stderr.readline():
                 return {}
@@ -64,7 +64,7 @@ def system_calls(group, count):
             group.run(count)
             strace.send_signal(signal.SIGINT)
             strace.communicate()
-        total = re.search(r"(\d+)(?:\s+\d+)? total", summary.read())
+        total = re.search(r"(\d+)\s+total", summary.read())
     return {"system calls": int(total.group(1))} if total else {}
 
 
