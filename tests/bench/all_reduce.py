@@ -43,6 +43,7 @@ def rows_of(output):
             r"((?:copied )?over MPI|memory over it|control) ([\d.]+) \[([\d.]+)-([\d.]+)\]", line)}
         control = found.pop("control", [])
         targets = {"over MPI": OVER_MPI, "memory over it": MEMORY}
-        rows += [Row(f"all-reduce, {SIZES[size][0]}: {what}", values, control, targets.get(what, {}).get(size))
-                 for what, values in found.items()]
+        for what, values in found.items():
+            target = targets.get(what, {}).get(size)
+            rows.append(Row(f"all-reduce, {SIZES[size][0]}: {what}", values, control, target, summed=True))
     return rows
