@@ -1,0 +1,23 @@
+"""lab against itself: eight ranks on the cores of two, and canonical numerics against ordinary ones."""
+
+from interleaved import Comparison, play
+from sides import Sides
+
+
+def oversubscribed(build, folder, effort, table):
+    """Samples/s at np 8 over those at np 2, same cores and global batch: the ratio of step times, turned round."""
+    for network in ("digits", "cnn"):
+        with Sides(build, folder) as sides:
+            two, again, eight = (sides.steps(network, 512, ranks=ranks) for ranks in (2, 2, 8))
+            throughput = Comparison(f"samples/s at np 8 / np 2, {network}, batch 512", two, eight, ">= 0.80")
+            table.add_all(play([throughput], (two, again), effort))
+
+
+def canonical(build, folder, effort, table):
+    """What equal bits at any number of ranks cost: canonical over ordinary step time at np 2."""
+    for network, batch in (("digits", 128), ("cnn", 128), ("mlp", 64), ("mlp", 128)):
+        with Sides(build, folder) as sides:
+            ordinary, again = sides.steps(network, batch), sides.steps(network, batch)
+            same_bits = sides.steps(network, batch, numerics="canonical")
+            cost = Comparison(f"canonical / ordinary, {network}, batch {batch}", same_bits, ordinary)
+            table.add_all(play([cost], (ordinary, again), effort))
