@@ -96,6 +96,7 @@ bool is_harmless(const std::string& key) {
                                "max_steps",
                                "log_every_n_steps",
                                "threads",
+                               "strategy",
                                "default_root_dir",
                                "enable_progress_bar",
                                "enable_checkpointing",

@@ -57,6 +57,8 @@ void describe(Fields<TrainerOptions>& f) {
     "what the bound is of: the norm, or each value");
   f("sync_batchnorm", &T::sync_batchnorm,
     "BatchNorm learns from the whole batch of all ranks, not from each rank's share");
+  f("strategy", &T::strategy, one_of({"ddp", "zero1"}),
+    "zero1: each rank keeps and updates its part of the optimizer's state alone, which takes less memory");
   f("precision", &T::precision, one_of({"32-true", "64-true"}), "floats of parameters and data");
   f("accelerator", &T::accelerator, one_of({"auto", "cpu", "gpu"}), "what to compute on");
   f("default_root_dir", &T::default_root_dir, not_empty(), "where run folders are made");

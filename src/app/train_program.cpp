@@ -53,10 +53,8 @@ std::string report_of(const std::vector<GradientComparison>& comparisons, int ra
 ExitCode check_gradients(Session& session, const RunConfig& config, TrainPlan plan, const Sources& sources) {
   const auto no_files = no_checkpoints();
   plan.monitor.clear();  // nothing is validated
-  TrainerContext context{.comm = session.comm,
-                         .log = session.log,
-                         .train = sources[0],
-                         .checkpoints = *no_files};
+  TrainerContext context{
+      .comm = session.comm, .log = session.log, .train = sources[0], .checkpoints = *no_files};
   Trainer trainer(std::move(plan), config.trainer, std::move(context));
   const auto comparisons = trainer.compare_gradients();
   agree(session.comm, [&] {

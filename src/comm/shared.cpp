@@ -114,7 +114,10 @@ class Shared final : public Communicator {
     return out;
   }
 
-  Ticket submit(std::function<void()> work) override { return lane_.submit(std::move(work)); }
+  // Between nodes there is a link to wait for; within one there is only work.
+  Ticket submit(std::function<void()> work) override {
+    return between_.all ? lane_.submit(std::move(work)) : deferred_.submit(std::move(work));
+  }
 
  private:
   // piece(first, n) for stretches that a slot holds, at least once.
@@ -196,6 +199,7 @@ class Shared final : public Communicator {
   int slices_ = 1;
   std::vector<Buffer> parts_;
   Lane lane_;
+  Deferred deferred_;
 };
 
 // How many cores the ranks of a group on one node may use together.

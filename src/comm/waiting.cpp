@@ -19,6 +19,15 @@ void futex(std::atomic<uint32_t>& word, int operation, uint32_t value, const tim
   syscall(SYS_futex, &word, operation, value, limit, nullptr, 0);
 }
 
+// Leaves the core's other hardware thread and its caches alone for a moment.
+void rest() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
 }  // namespace
 
 Patience Patience::of(int ranks, int cores) {
@@ -39,7 +48,7 @@ bool TurnCounter::reached(uint32_t turns) const {
 void TurnCounter::await(uint32_t turns, const Patience& patience) {
   for (int i = 0; i < patience.looks; ++i) {
     if (reached(turns)) return;
-    __builtin_ia32_pause();
+    rest();
   }
   for (int i = 0; i < patience.yields; ++i) {
     if (reached(turns)) return;

@@ -36,8 +36,12 @@ FlatParameters::FlatParameters(torch::nn::Module& module) {
     slot.elements = {end, slot.parameter.numel()};
     end += aligned(slot.parameter.numel(), slot.parameter.element_size());
   }
+  move_to(torch::zeros({end}, slots_.front().parameter.options().requires_grad(false)));
+}
+
+void FlatParameters::move_to(const at::Tensor& flat) {
   const torch::NoGradGuard no_grad;
-  values_ = torch::zeros({end}, slots_.front().parameter.options().requires_grad(false));
+  values_ = flat;
   for (auto& slot : slots_) {
     const at::Tensor place = view(values_, slot);
     place.copy_(slot.parameter);

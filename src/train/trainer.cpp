@@ -32,7 +32,8 @@ StepReport Trainer::State::train_step(int64_t step) {
   StepSums sums = sums_of(step);
   if (!sums.finite) stop_for_non_finite(step);
   const double rate = rate_at(step);
-  optimizer->step(parameters.values(), sums.gradients, divisor(sums), rate);
+  const at::Tensor by = divisor(sums);
+  optimizer.step(sums.gradients, by, rate);
   notes = sums.notes;
   return {step / epoch_steps, step, step % epoch_steps, epoch_steps, sums.loss_sum / sums.loss_weight, rate};
 }

@@ -18,13 +18,14 @@ Snapshot Trainer::State::snapshot() {
   Snapshot snapshot;
   const at::Tensor sets = buffers.gathered(comm);
   buffers.combine_into_module(sets);
-  snapshot.state = {epoch(), steps, epoch_finished, done.values, optimizer->name(), optimizer->steps()};
+  snapshot.state = {epoch(), steps, epoch_finished, done.values, optimizer.name(), optimizer.steps()};
   if (within_epoch()) snapshot.state.epoch_steps = epoch_steps;
   snapshot.model = model_tensors(plan.model.module());
-  for (const auto& [name, flat] : optimizer->flat_state())
+  for (const auto& [name, flat] : optimizer.state_on_rank_0())
     for (const auto& slot : parameters.slots())
-      snapshot.rest.push_back(
-          {text("lab.optimizer.", name, ".", slot.name), FlatParameters::view(flat, slot)});
+      if (flat.defined())
+        snapshot.rest.push_back(
+            {text("lab.optimizer.", name, ".", slot.name), FlatParameters::view(flat, slot)});
   snapshot.rest.push_back({"lab.buffers", sets});
   if (within_epoch()) snapshot.rest.push_back({"lab.train_sums", train_sums.gathered(comm)});
   snapshot.state.stopped_by = done.stopped_by;
@@ -105,15 +106,16 @@ void Trainer::State::restore() {
   done.values = state.values;
   done.stopped_by = state.stopped_by;
   agree(comm, [&] {
-    if (state.optimizer != optimizer->name())
+    if (state.optimizer != optimizer.name())
       throw ConfigError("the checkpoint is of a run with ", state.optimizer, ", this one has ",
-                        optimizer->name(), "; go on with the config it was written with");
+                        optimizer.name(), "; go on with the config it was written with");
     restore_callbacks(state.callbacks);
   });
-  optimizer->set_steps(state.optimizer_steps);
-  for (const auto& [name, flat] : optimizer->flat_state())
+  optimizer.set_steps(state.optimizer_steps);
+  for (const std::string& name : optimizer.state_names())
     for (const auto& slot : parameters.slots())
-      FlatParameters::view(flat, slot).copy_(saved_tensor(text("lab.optimizer.", name, ".", slot.name)));
+      optimizer.restore_state(name, slot.elements,
+                              saved_tensor(text("lab.optimizer.", name, ".", slot.name)));
   const at::Tensor saved_buffers = flags[1] != 0 ? saved_tensor("lab.buffers") : at::Tensor();
   const at::Tensor saved_sums = within_epoch() ? saved_tensor("lab.train_sums") : at::Tensor();
   agree(comm, [&] {

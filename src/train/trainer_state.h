@@ -10,6 +10,7 @@
 #include "lab/train/leaf_buffers.h"
 #include "lab/train/ordered_sums.h"
 #include "lab/train/reducer.h"
+#include "lab/train/sharded_optimizer.h"
 #include "lab/train/sync_batch_norm.h"
 #include "lab/train/trainer.h"
 
@@ -26,15 +27,15 @@ struct Trainer::State {
   Communicator& comm;
   Numerics numerics;
   FlatParameters parameters;
-  std::unique_ptr<Optimizer> optimizer;
+  ShardedOptimizer optimizer;
   GradientReducer reducer;
   LeafBuffers buffers;
   std::unique_ptr<SyncBatchNorm> sync;  // null: each rank's share has its own statistics
   OrderedSums train_sums;               // of the epoch: loss and metrics per leaf
   int64_t samples = 0, epoch_batches = 0, epoch_steps = 0, total_steps = -1;
-  int64_t steps = 0;             // done
-  bool epoch_finished = false;   // its validation and records too; at step 0: the first validation
-  bool validates_first = true;   // in this process, before its first step
+  int64_t steps = 0;            // done
+  bool epoch_finished = false;  // its validation and records too; at step 0: the first validation
+  bool validates_first = true;  // in this process, before its first step
   Clock::time_point saved_at = Clock::now();
   double epoch_seconds = 0;  // of training in this process
   int64_t epoch_samples = 0;

@@ -176,6 +176,7 @@ std::vector<Mutant> mutants() {
       {"clipping", "set of trainer options", [](R r) { r.options.gradient_clip_val = 1; }},
       {"clipping by value", "set of trainer options",
        [](R r) { r.options.gradient_clip_algorithm = "value"; }},
+      {"strategy", "set of trainer options: strategy", [](R r) { r.options.strategy = "zero1"; }},
       {"validation", "set of trainer options", [](R r) { r.options.check_val_every_n_epoch = 2; }},
       {"checkpoints", "set of trainer options", [](R r) { r.options.checkpoint_every_n_steps = 3; }},
       {"buckets", "set of trainer options", [](R r) { r.options.bucket_cap_mb = 1; }},

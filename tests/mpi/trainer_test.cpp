@@ -56,11 +56,16 @@ TrainPlan plan() {
           .callbacks = {std::make_shared<Counting>(1, 1000), std::make_shared<Counting>(10, 1000)}};
 }
 
-class TrainerTest : public testing::TestWithParam<const char*> {
+struct Way {
+  const char *numerics, *strategy;
+};
+
+class TrainerTest : public testing::TestWithParam<Way> {
  protected:
   TrainerTest() {
     options_.max_epochs = 3;
-    options_.numerics = GetParam();
+    options_.numerics = GetParam().numerics;
+    options_.strategy = GetParam().strategy;
     options_.checkpoint_every_n_steps = 1;
     options_.checkpoint_keep = 1000;
   }
@@ -238,8 +243,37 @@ TEST_P(TrainerTest, AFigureThatCannotBeIsRefusedOnAllRanks) {
   refused(2, "no such picture");
 }
 
-INSTANTIATE_TEST_SUITE_P(Numerics, TrainerTest, testing::Values("ordinary", "canonical"),
-                         [](const auto& numerics) { return std::string(numerics.param); });
+// Checkpoints may be gone on with either way.
+TEST_P(TrainerTest, WhereTheOptimizersStateIsChangesNoBit) {
+  if (GetParam().strategy == std::string("ddp")) return;  // compares them both
+  options_.gradient_clip_val = 0.5;
+  int tried = 0;
+  for (const OptimizerPlan& optimizer : {OptimizerPlan(AdamW{.lr = 0.05}), OptimizerPlan(SGD{.lr = 0.1}),
+                                         OptimizerPlan(SGD{.lr = 0.1, .momentum = 0.9})})
+    for (const char* precision : {"32-true", "64-true"}) {
+      options_.precision = precision;
+      SCOPED_TRACE(++tried);
+      const auto fitted = [&](const std::string& name, const char* strategy, const std::string& from = "") {
+        TrainPlan what = plan();
+        what.optimizer = optimizer;
+        what.train.transforms = {divide("x", 1)};  // in the run's precision
+        options_.strategy = strategy;
+        const std::string into = folder(text(name, tried));
+        if (!from.empty() && comm_.rank() == 0)
+          std::filesystem::copy(folder(text("zero1", tried)) + "/" + from, into);
+        fit(into, from, what);
+        return last(into);
+      };
+      const std::string expected = fitted("ddp", "ddp");
+      EXPECT_TRUE(fitted("zero1", "zero1") == expected);
+      EXPECT_TRUE(fitted("on", "ddp", "epoch=0-step=3.safetensors") == expected);
+    }
+}
+
+INSTANTIATE_TEST_SUITE_P(Numerics, TrainerTest,
+                         testing::Values(Way{"ordinary", "ddp"}, Way{"canonical", "ddp"},
+                                         Way{"ordinary", "zero1"}, Way{"canonical", "zero1"}),
+                         [](const auto& way) { return text(way.param.numerics, "_", way.param.strategy); });
 
 }  // namespace
 }  // namespace lab

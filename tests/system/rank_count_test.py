@@ -17,6 +17,11 @@ CANONICAL = {
         "configs/mnist.toml",
         {"trainer.init.max_epochs": 2, "config.dropout": 0.25, "trainer.init.gradient_clip_val": 0.5},
     ),
+    "cnn with accumulation, dropout and clipping": (
+        "configs/mnist.toml",
+        {"trainer.init.max_steps": 20, "config.dropout": 0.25, "trainer.init.gradient_clip_val": 0.5,
+         "trainer.init.accumulate_grad_batches": 3},
+    ),
     "cnn, uneven shards": ("configs/mnist.toml", {"trainer.init.max_steps": 30, "config.batch_size": 101}),
     "cnn, batch smaller than shards": ("configs/mnist.toml", {"trainer.init.max_steps": 20, "config.batch_size": 5}),
     "toy with BatchNorm": ("configs/mnist_toy.toml", {"trainer.init.max_epochs": 3, "config.batch_size": 500}),
@@ -26,11 +31,11 @@ CANONICAL = {
 def canonical(root):
     for name, (config, values) in CANONICAL.items():
         hashes = {}
-        for ranks in (1, 2, 2, 3, 4, 8):
-            folder = train(ranks, config, root, values)
-            hashes.setdefault(sha256(folder / "checkpoints/last.safetensors"), []).append(ranks)
+        for ranks, strategy in ((1, "ddp"), (2, "ddp"), (2, "zero1"), (3, "ddp"), (4, "zero1"), (8, "ddp")):
+            folder = train(ranks, config, root, {**values, "trainer.init.strategy": strategy})
+            hashes.setdefault(sha256(folder / "checkpoints/last.safetensors"), []).append((ranks, strategy))
         print(f"canonical, {name}: {hashes}", flush=True)
-        assert len(hashes) == 1, f"{name}: weights differ between rank counts"
+        assert len(hashes) == 1, f"{name}: weights differ between rank counts or strategies"
 
 
 def losses(folder):

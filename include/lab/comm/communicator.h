@@ -87,7 +87,9 @@ class Communicator {
   // alike, where they are not on one node, or not all buffers lie in memory of one allocate(). Collective.
   virtual std::vector<std::vector<Buffer>> view(std::span<const Buffer> mine) = 0;
 
-  // Runs `work` behind the caller's back, in the order of submission; a group of one runs it at once.
+  // Runs `work` between now and the end of its ticket's wait(), in the order of submission: behind the
+  // caller's back where that waits for a link, on the thread that waits where it would only take that
+  // thread's core.
   virtual Ticket submit(std::function<void()> work) = 0;
 };
 

@@ -6,6 +6,7 @@
 #include <functional>
 #include <mutex>
 #include <thread>
+#include <utility>
 
 #include "lab/comm/communicator.h"
 
@@ -30,6 +31,23 @@ class Lane {
   std::exception_ptr failed_;
   bool closing_ = false;
   std::thread thread_;
+};
+
+// The same without a thread: a piece runs when its ticket is waited for, on the thread that waits, and those
+// before it first. For work that needs this rank's core itself, which a thread beside would only take from
+// who computes. What nobody waits for is not run.
+class Deferred {
+ public:
+  Ticket submit(std::function<void()> work) {
+    last_ = Ticket(std::async(std::launch::deferred, [before = last_, work = std::move(work)]() mutable {
+                     std::exchange(before, {}).wait();  // nothing is kept of those that are done
+                     work();
+                   }).share());
+    return last_;
+  }
+
+ private:
+  Ticket last_;
 };
 
 }  // namespace lab

@@ -33,6 +33,9 @@ class FlatParameters {
   const std::vector<Slot>& slots() const { return slots_; }
   at::Tensor& values() { return values_; }
   int64_t size() const { return values_.numel(); }
+  // From now on the parameters are in `flat`, as long as values(); their values move along. Its gaps must be
+  // zeros.
+  void move_to(const at::Tensor& flat);
   // Another flat tensor's view for one slot, in the parameter's shape.
   static at::Tensor view(const at::Tensor& flat, const Slot& slot);
 

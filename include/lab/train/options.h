@@ -17,6 +17,7 @@ struct TrainerOptions {
   int64_t check_val_every_n_epoch = 1;
   double gradient_clip_val = 0;  // 0: no clipping
   std::string gradient_clip_algorithm = "norm";
+  std::string strategy = "ddp";
   std::string precision = "32-true";
   std::string accelerator = "auto";
   std::string default_root_dir = "data/artifacts";
