@@ -36,8 +36,7 @@ double middle(std::vector<double> values) {
 // A group behind a link: sums of gradients take so much longer.
 class Link final : public lab::Communicator {
  public:
-  Link(lab::Communicator& inner, double seconds_per_byte)
-      : seconds_per_byte(seconds_per_byte), inner_(inner) {}
+  explicit Link(lab::Communicator& inner) : inner_(inner) {}
   int rank() const override { return inner_.rank(); }
   int size() const override { return inner_.size(); }
   const char* name() const override { return inner_.name(); }
@@ -61,7 +60,7 @@ class Link final : public lab::Communicator {
     return inner_.submit(std::move(work));
   }
 
-  double seconds_per_byte;
+  double seconds_per_byte = 0;
   Clock::time_point start;
   std::vector<double> submitted;
 
@@ -80,7 +79,7 @@ torch::nn::Sequential network() {
 class Way {
  public:
   Way(lab::Communicator& comm, bool during_backward)
-      : link(comm, 0),
+      : link(comm),
         net_(network()),
         parameters_(*net_),
         reducer_(link, parameters_, {{}, 1.0, during_backward}) {

@@ -66,7 +66,7 @@ class Counted final : public lab::Communicator {
     inner_.exchange(sends, receives);
   }
   void barrier() override { inner_.barrier(); }
-  lab::BufferMemory allocate(int64_t bytes) override { return inner_.allocate(bytes); }
+  lab::BufferMemory allocate(int64_t most) override { return inner_.allocate(most); }
   std::vector<std::vector<lab::Buffer>> view(std::span<const lab::Buffer> mine) override {
     auto seen = inner_.view(mine);
     if (!seen.empty()) count(mine.front().bytes());

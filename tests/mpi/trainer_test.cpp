@@ -256,7 +256,7 @@ TEST_P(TrainerTest, WhereTheOptimizersStateIsChangesNoBit) {
       const auto fitted = [&](const std::string& name, const char* strategy, const std::string& from = "") {
         TrainPlan what = plan();
         what.optimizer = optimizer;
-        what.train.transforms = {divide("x", 1)};  // in the run's precision
+        what.train.transforms = what.validate.transforms = {divide("x", 1)};  // in the run's precision
         options_.strategy = strategy;
         const std::string into = folder(text(name, tried));
         if (!from.empty() && comm_.rank() == 0)

@@ -17,7 +17,7 @@ ADDRESSES = ("10.77.31.1", "10.77.31.2")
 AGENT = """#!/bin/sh
 # Starts the launcher's daemon on the node of that address.
 address=$1; shift
-exec ip netns exec "lab-$address" unshare --uts sh -c 'hostname "node-$0"; exec sh -c "$1"' "$address" "$*"
+exec ip netns exec "lab-$address" unshare --uts sh -c 'hostname "node-$0"; exec sh -c "$1"' "${address##*.}" "$*"
 """
 
 
@@ -63,7 +63,7 @@ def two_nodes(rate):
                                "oob_tcp_if_include": "10.77.31.0/24"}.items():
                 launcher += ["--mca", key, value]
             on_the_first = ["ip", "netns", "exec", names[0], "unshare", "--uts", "sh", "-c",
-                            'hostname "$0"; exec "$@"', f"node-{ADDRESSES[0]}"]
+                            'hostname "$0"; exec "$@"', "node-1"]  # without dots, as the launcher cuts names there
             return subprocess.run(list(map(str, [*on_the_first, *launcher, *words])), env=ENVIRONMENT,
                                   capture_output=True, text=True, timeout=seconds, check=False)
 
