@@ -1,6 +1,6 @@
 // How much of a slow link's time backward hides.
 //   mpirun -np 2 overlap_bench [ROUNDS]
-// Eight layers of equal size, a bucket each; the link is the ranks' group over MPI, after which each sum
+// Eight layers of equal size, a bucket each; the link is the ranks' own group, after which each sum
 // waits until so many bytes would have passed: 0.8 of backward's time for all buckets together. Three ways by
 // turns: the group alone, the link while backward runs, and the link after it. Printed is the time hidden,
 // over that of the best schedule (each bucket sent as soon as it is whole and the one before it has passed),
@@ -15,6 +15,7 @@
 #include <cstring>
 #include <thread>
 
+#include "lab/comm/lane.h"
 #include "lab/comm/world.h"
 #include "lab/core/process.h"
 #include "lab/core/random.h"
@@ -57,7 +58,7 @@ class Link final : public lab::Communicator {
   }
   lab::Ticket submit(std::function<void()> work) override {
     submitted.push_back(since(start));
-    return inner_.submit(std::move(work));
+    return lane_.submit(std::move(work));
   }
 
   double seconds_per_byte = 0;
@@ -66,6 +67,7 @@ class Link final : public lab::Communicator {
 
  private:
   lab::Communicator& inner_;
+  lab::Lane lane_;  // as between nodes
 };
 
 torch::nn::Sequential network() {
@@ -138,7 +140,7 @@ int main(int argc, char** argv) {
   int failed = 0;
   {
     const int rounds = argc > 1 ? std::atoi(argv[1]) : 7;
-    const auto comm = world.communicator(lab::Backend::mpi, lab::Log(world.rank(), world.size()));
+    const auto comm = world.communicator(lab::Backend::automatic, lab::Log(world.rank(), world.size()));
     Way alone(*comm, true), during(*comm, true), after(*comm, false);
     for (int i = 0; i < 3; ++i)
       for (Way* way : {&alone, &during, &after}) way->step();

