@@ -35,10 +35,10 @@ TEST(Recorder, TheStartOfTrainingIsSaidOnceAndBehindTheFirstValidation) {
   const std::string validation = "Starting validation with 2 batches",
                     training = "Starting training with 43 batches";
   const std::vector<std::string> both = {validation, training};
-  EXPECT_EQ(start_of({.steps_per_epoch = 43}), both);
-  EXPECT_EQ(start_of({.steps_per_epoch = 43, .steps_done = 86}), both);  // which another run has done
+  EXPECT_EQ(start_of({.batches_per_epoch = 43}), both);
+  EXPECT_EQ(start_of({.batches_per_epoch = 43, .steps_done = 86}), both);  // which another run has done
   for (const int64_t done : {0, 50})
-    EXPECT_EQ(start_of({.steps_per_epoch = 43, .steps_done = done, .validates_first = false}),
+    EXPECT_EQ(start_of({.batches_per_epoch = 43, .steps_done = done, .validates_first = false}),
               std::vector{training});
 }
 
