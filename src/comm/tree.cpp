@@ -52,14 +52,14 @@ class SliceSum {
     room_.resize(blocks * block_bytes);
   }
 
-  // Each of `out` becomes the sum; they may be among the known.
-  void write(std::span<const Buffer> out) {
+  // Each of `out` becomes the sum of so many elements of the known, which it may be among.
+  void write(std::span<const Buffer> out, int64_t from = 0) {
     const Buffer& like = out.front();
     const int64_t most = block_bytes / size_of(like.type);
     for (int64_t first = 0; first < like.count; first += most) {
-      const Range part{first, std::min(most, like.count - first)};
+      const Range part{from + first, std::min(most, like.count - first)};
       const Buffer sum = combine(root_, part, block(root_.level, part.count, like.type));
-      for (const Buffer& buffer : out) copy(buffer.slice(part.first, part.count), sum);
+      for (const Buffer& buffer : out) copy(buffer.slice(first, part.count), sum);
     }
   }
 
@@ -91,20 +91,24 @@ std::vector<TreeNode> cover_of(int rank, int ranks, int64_t leaves) {
   return tree_cover(held.first, held.count);
 }
 
-// Every rank sums one slice of the elements, where all partial sums lie, and writes it to all ranks.
-void sum_in_place(Communicator& comm, int64_t leaves, std::span<const std::vector<Buffer>> partials) {
-  const int ranks = comm.size();
-  const Range mine = shard(partials.front().front().count, comm.rank(), ranks);
+// All ranks' nodes, where all partial sums lie.
+std::vector<Known> known_of(int64_t leaves, std::span<const std::vector<Buffer>> partials) {
+  const auto ranks = static_cast<int>(partials.size());
   std::vector<Known> known;
-  std::vector<Buffer> out;
   for (int r = 0; r < ranks; ++r) {
     const auto& theirs = partials[static_cast<size_t>(r)];
     size_t i = 0;
-    for (const TreeNode node : cover_of(r, ranks, leaves))
-      known.push_back({node, theirs.at(i++).slice(mine.first, mine.count)});
-    out.push_back(theirs.front().slice(mine.first, mine.count));
+    for (const TreeNode node : cover_of(r, ranks, leaves)) known.push_back({node, theirs.at(i++)});
   }
-  SliceSum(leaves, std::move(known)).write(out);
+  return known;
+}
+
+// Every rank sums one slice of the elements, and writes it to all ranks.
+void sum_in_place(Communicator& comm, int64_t leaves, std::span<const std::vector<Buffer>> partials) {
+  const Range mine = shard(partials.front().front().count, comm.rank(), comm.size());
+  std::vector<Buffer> out;
+  for (const auto& theirs : partials) out.push_back(theirs.front().slice(mine.first, mine.count));
+  SliceSum(leaves, known_of(leaves, partials)).write(out, mine.first);
   comm.barrier();
 }
 
@@ -160,6 +164,23 @@ void tree_all_reduce(Communicator& comm, int64_t leaves, std::span<const Buffer>
   const Buffer sum = whole.slice(mine.first, mine.count);
   SliceSum(leaves, bring_slice(comm, leaves, partials, scratch)).write({&sum, 1});
   spread_slices(comm, whole);
+}
+
+struct SeenSum::Tree {
+  SliceSum sum;
+};
+
+SeenSum::SeenSum(std::vector<std::vector<Buffer>> seen, int64_t leaves) : seen_(std::move(seen)) {
+  if (leaves > 0) tree_ = std::make_unique<Tree>(Tree{SliceSum(leaves, known_of(leaves, seen_))});
+}
+
+SeenSum::~SeenSum() = default;
+
+void SeenSum::write(Range part, const Buffer& to) {
+  if (tree_) return tree_->sum.write({&to, 1}, part.first);
+  parts_.clear();
+  for (const auto& theirs : seen_) parts_.push_back(theirs.front().slice(part.first, part.count));
+  fold(ReduceOp::sum, parts_, {&to, 1});
 }
 
 }  // namespace lab

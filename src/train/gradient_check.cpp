@@ -105,6 +105,7 @@ GradientComparison Trainer::State::compare_gradients(int64_t step) {
 std::vector<GradientComparison> Trainer::compare_gradients() {
   State& s = *state_;
   s.make_comparable();
+  s.reducer.want({0, s.parameters.size()});
   std::vector<GradientComparison> comparisons = {s.compare_gradients(0)};
   if (s.samples % (s.numerics.accumulate * s.plan.batch_size) != 0 && s.epoch_steps > 1)
     comparisons.push_back(s.compare_gradients(s.epoch_steps - 1));

@@ -9,10 +9,10 @@ namespace {
 
 class FlatAdamW final : public Optimizer {
  public:
-  FlatAdamW(const AdamW& plan, const at::Tensor& parameters)
+  FlatAdamW(const AdamW& plan, const at::Tensor& parameters, const MakeState& make_state)
       : plan_(plan),
-        exp_avg_(torch::zeros_like(parameters)),
-        exp_avg_sq_(torch::zeros_like(parameters)),
+        exp_avg_(make_state()),
+        exp_avg_sq_(make_state()),
         steps_(torch::zeros({}, parameters.options().dtype(torch::kFloat32))) {}
 
   void step(at::Tensor& parameters, at::Tensor& gradients, const at::Tensor& divisor, double rate) override {
@@ -35,8 +35,8 @@ class FlatAdamW final : public Optimizer {
 
 class FlatSGD final : public Optimizer {
  public:
-  FlatSGD(const SGD& plan, const at::Tensor& parameters)
-      : plan_(plan), momentum_(plan.momentum != 0 ? torch::zeros_like(parameters) : at::Tensor()) {}
+  FlatSGD(const SGD& plan, const MakeState& make_state)
+      : plan_(plan), momentum_(plan.momentum != 0 ? make_state() : at::Tensor()) {}
 
   void step(at::Tensor& parameters, at::Tensor& gradients, const at::Tensor& divisor, double rate) override {
     const std::vector<at::Tensor> momentum =
@@ -66,9 +66,12 @@ double base_rate(const OptimizerPlan& plan) {
   return std::visit([](const auto& p) { return p.lr; }, plan);
 }
 
-std::unique_ptr<Optimizer> make_optimizer(const OptimizerPlan& plan, const at::Tensor& parameters) {
-  if (const auto* adamw = std::get_if<AdamW>(&plan)) return std::make_unique<FlatAdamW>(*adamw, parameters);
-  return std::make_unique<FlatSGD>(std::get<SGD>(plan), parameters);
+std::unique_ptr<Optimizer> make_optimizer(const OptimizerPlan& plan, const at::Tensor& parameters,
+                                          const MakeState& make_state) {
+  if (!make_state) return make_optimizer(plan, parameters, [&] { return torch::zeros_like(parameters); });
+  if (const auto* adamw = std::get_if<AdamW>(&plan))
+    return std::make_unique<FlatAdamW>(*adamw, parameters, make_state);
+  return std::make_unique<FlatSGD>(std::get<SGD>(plan), make_state);
 }
 
 }  // namespace lab

@@ -13,6 +13,7 @@
 #include "lab/core/error.h"
 #include "lab/train/buckets.h"
 #include "lab/train/tensor_buffer.h"
+#include "train/gradient_measure.h"
 
 namespace lab {
 namespace {
@@ -52,9 +53,11 @@ struct GradientReducer::State {
   Communicator& comm;
   FlatParameters& parameters;
   Numerics numerics;
-  bool during_backward = true;
-  BufferMemory memory;                              // of the stack, which other ranks of the node may see
-  std::vector<at::Tensor> stack;                    // partial sums; flat gradients plus the riders
+  bool during_backward = true, norm = false;
+  Range part;                     // of the sums that this rank wants
+  bool in_parts = false;          // each rank adds up its own alone, where all ranks' stacks lie
+  BufferMemory memory;            // of the stack, which other ranks of the node may see
+  std::vector<at::Tensor> stack;  // partial sums; flat gradients plus the riders
   std::vector<std::vector<at::Tensor>> slot_views;  // per slot: its place in each partial sum
   std::vector<at::Tensor> rider_views;
   std::vector<Bucket> buckets;
@@ -74,7 +77,12 @@ struct GradientReducer::State {
   std::vector<std::string> unused;
 
   State(Communicator& c, FlatParameters& p, const Options& options)
-      : comm(c), parameters(p), numerics(options.numerics), during_backward(options.during_backward) {
+      : comm(c),
+        parameters(p),
+        numerics(options.numerics),
+        during_backward(options.during_backward),
+        norm(options.norm),
+        part{0, p.size()} {
     const int64_t total = p.size() + 64 / p.values().element_size();
     make_stack(total);
     partials = partial_sums(numerics, c.rank(), c.size());
@@ -123,6 +131,7 @@ struct GradientReducer::State {
     if (!last) return;
     const size_t bucket = bucket_of[slot];
     missing[bucket] -= 1;
+    if (in_parts) return;
     if (first_step && missing[bucket] == 0) whole_order.push_back(static_cast<int64_t>(bucket));
     if (during_backward) launch_whole_buckets();
   }
@@ -144,13 +153,44 @@ struct GradientReducer::State {
   void reduce(size_t bucket) {
     const Errand errand("gradient bucket", static_cast<int64_t>(bucket));
     const Range elements = buckets[bucket].elements;
-    std::vector<Buffer> parts;
-    for (int i = 0; i < partials; ++i)
-      parts.push_back(as_buffer(stack[static_cast<size_t>(i)]).slice(elements.first, elements.count));
+    const auto parts = partial_sums_of(elements);
     if (numerics.canonical)
       tree_all_reduce(comm, numerics.leaves, parts, scratch);
     else
       comm.all_reduce(parts.front(), ReduceOp::sum);
+  }
+
+  // The partial sums that are left of this rank's step.
+  std::vector<Buffer> partial_sums_of(Range elements) const {
+    std::vector<Buffer> parts;
+    for (int i = 0; i < partials; ++i)
+      parts.push_back(as_buffer(stack[static_cast<size_t>(i)]).slice(elements.first, elements.count));
+    return parts;
+  }
+
+  void reduce_buckets() {
+    launch_whole_buckets();
+    for (const auto& ticket : tickets) ticket.wait();
+    tickets.clear();
+    if (first_step) agree_on_order();
+  }
+
+  // Every rank's part of the sums, and all of the riders. Others read this rank's stack until measure() is
+  // done.
+  at::Tensor reduce_part(GradientMeasure& measure) {
+    const Errand errand("gradients");
+    const int64_t whole = stack.front().numel();
+    SeenSum sum(comm.view(partial_sums_of({0, whole})), numerics.canonical ? numerics.leaves : 0);
+    const Buffer mine = as_buffer(stack.front());
+    measure.each_chunk(part, [&](Range chunk) {
+      const Buffer to = mine.slice(chunk.first, chunk.count);
+      sum.write(chunk, to);
+      return to;
+    });
+    const at::Tensor told = torch::empty_like(rider_views.front());
+    sum.write({parameters.size(), rider_slots}, as_buffer(told));
+    measure.add_others(comm);
+    return told;
   }
 
   // Ends the micro-batch under way: what did not arrive has no gradient.
@@ -212,25 +252,41 @@ StepSums GradientReducer::finish() {
   State& s = *state_;
   if (!s.open || !s.last) throw Bug("finish() without a last arm() before it");
   s.close_micro_batch();
-  s.launch_whole_buckets();
-  for (const auto& ticket : s.tickets) ticket.wait();
-  s.tickets.clear();
-  if (s.first_step) s.agree_on_order();
-  s.first_step = false;
   const torch::NoGradGuard no_grad;
+  GradientMeasure measure(s.parameters.size(), s.norm);
+  at::Tensor told = s.rider_views.front();
+  if (s.in_parts) {
+    told = s.reduce_part(measure);
+  } else {
+    s.reduce_buckets();
+    measure.each_chunk({0, s.parameters.size()}, [mine = as_buffer(s.stack.front())](Range chunk) {
+      return mine.slice(chunk.first, chunk.count);
+    });
+  }
+  s.first_step = false;
   StepSums sums;
   sums.gradients = s.stack.front().narrow(0, 0, s.parameters.size());
-  const at::Tensor told = s.rider_views.front().to(torch::kFloat64);
-  const auto* values = told.const_data_ptr<double>();
+  sums.part = s.in_parts ? s.part : Range{0, s.parameters.size()};
+  const at::Tensor exact = told.to(torch::kFloat64);
+  const auto* values = exact.const_data_ptr<double>();
   sums.loss_sum = values[0];
   sums.loss_weight = values[1];
   sums.notes = {values[2], values[3], values[4]};
-  sums.weight = s.rider_views.front()[1].to(torch::kFloat32).clamp_min(1e-30);
-  // A sum is finite unless an element is not, or it overflows itself: only then look at each element.
-  sums.finite =
-      std::isfinite(sums.loss_sum) && std::isfinite(sums.loss_weight) &&
-      (std::isfinite(sums.gradients.sum().item<double>()) || sums.gradients.isfinite().all().item<bool>());
+  sums.weight = told[1].to(torch::kFloat32).clamp_min(1e-30);
+  sums.finite = std::isfinite(sums.loss_sum) && std::isfinite(sums.loss_weight) && measure.finite();
+  sums.norm = measure.norm();
   return sums;
+}
+
+void GradientReducer::want(Range part) {
+  State& s = *state_;
+  s.part = part;
+  int64_t whole = part.count == s.parameters.size();
+  s.comm.all_reduce({&whole, 1, DType::i64}, ReduceOp::min);
+  s.in_parts = false;
+  if (whole) return;
+  s.in_parts = !s.comm.view(s.partial_sums_of({0, s.stack.front().numel()})).empty();
+  if (s.in_parts) s.comm.barrier();
 }
 
 int64_t GradientReducer::buckets() const { return static_cast<int64_t>(state_->buckets.size()); }

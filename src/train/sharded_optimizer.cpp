@@ -5,12 +5,14 @@
 #include <algorithm>
 
 #include "lab/core/errand.h"
+#include "lab/train/reducer.h"
 #include "lab/train/tensor_buffer.h"
 
 namespace lab {
 namespace {
 
-constexpr int64_t page_bytes = 4096;  // parts that begin at pages lie one behind the other
+// So that the ranks' parts lie one behind the other in shared memory, they are whole pages.
+static_assert(part_unit % 4096 == 0);
 
 Range overlap(Range a, Range b) {
   const int64_t first = std::max(a.first, b.first);
@@ -21,45 +23,71 @@ Range overlap(Range a, Range b) {
 
 ShardedOptimizer::ShardedOptimizer(const OptimizerPlan& plan, FlatParameters& parameters, Communicator& comm,
                                    Sharding sharding)
-    : comm_(comm), parameters_(parameters), sharding_(sharding), part_(parameters.size()) {
-  if (sharding_ == Sharding::zero1) share_parameters();
-  optimizer_ = make_optimizer(plan, own(parameters_.values()));
+    : comm_(comm), parameters_(parameters), part_(parameters.size()) {
+  if (comm.size() > 1) {
+    part_ = (part_ + comm.size() * part_unit - 1) / (comm.size() * part_unit) * part_unit;
+    parted_ = one_copy_ = share_parameters();
+    if (!one_copy_ && sharding == Sharding::zero1) {
+      copy_parameters();
+      parted_ = true;
+    }
+  }
+  optimizer_ = make_optimizer(plan, own(parameters_.values()), [this] { return make_state(); });
 }
 
 Range ShardedOptimizer::part_of(int rank) const {
-  if (sharding_ == Sharding::none) return {0, parameters_.size()};
+  if (!parted_) return {0, parameters_.size()};
   const int64_t first = std::min(rank * part_, parameters_.size());
   return {first, std::min(part_, parameters_.size() - first)};
 }
 
 at::Tensor ShardedOptimizer::own(const at::Tensor& flat) const {
-  const Range mine = part_of(comm_.rank());
+  const Range mine = part();
   return flat.narrow(0, mine.first, mine.count);
 }
 
-void ShardedOptimizer::share_parameters() {
-  const Errand errand("parameters");
-  const int64_t size = parameters_.size(), bytes = parameters_.values().element_size(), ranks = comm_.size();
-  const int64_t unit = page_bytes / bytes;
-  part_ = (size + ranks * unit - 1) / (ranks * unit) * unit;
-  memory_ = comm_.allocate(part_ * bytes);
-  const Buffer mine{memory_.data.get(), part_, dtype_of(parameters_.values().scalar_type())};
+// Zeros, as long as the parameters: each rank's part lies in its own memory, and all see one tensor.
+// Undefined, on all ranks alike, where they do not see each other's memory.
+at::Tensor ShardedOptimizer::in_shared_memory() {
+  const int64_t bytes = part_ * parameters_.values().element_size();
+  const BufferMemory memory = comm_.allocate(bytes);
+  const Buffer mine{memory.data.get(), part_, dtype_of(parameters_.values().scalar_type())};
   const auto seen = comm_.view({&mine, 1});
-  std::byte* flat = nullptr;
-  if (!seen.empty()) {
-    comm_.barrier();
-    flat = static_cast<std::byte*>(seen[0][0].data);
-    one_copy_ = true;
-    for (int r = 0; r < comm_.size(); ++r)
-      if (seen[static_cast<size_t>(r)][0].data != flat + r * part_ * bytes) one_copy_ = false;
-  }
-  if (!one_copy_) {
-    memory_ = comm_.allocate(part_ * bytes * ranks);
-    flat = memory_.data.get();
-  }
-  parameters_.move_to(torch::from_blob(
-      flat, {size}, [held = memory_.data](void*) {}, parameters_.values().options()));
+  if (seen.empty()) return {};
+  comm_.barrier();
+  auto* flat = static_cast<std::byte*>(seen[0][0].data);
+  for (int r = 0; r < comm_.size(); ++r)
+    if (seen[static_cast<size_t>(r)][0].data != flat + r * bytes) return {};
+  return torch::from_blob(
+      flat, {parameters_.size()}, [held = memory.data](void*) {}, parameters_.values().options());
+}
+
+bool ShardedOptimizer::share_parameters() {
+  const Errand errand("parameters");
+  const at::Tensor shared = in_shared_memory();
+  if (!shared.defined()) return false;
+  parameters_.move_to(shared);
   comm_.barrier();  // all have moved in, each with the same values
+  return true;
+}
+
+// So that the parts of all ranks lie one behind the other, for all_gather().
+void ShardedOptimizer::copy_parameters() {
+  const Errand errand("parameters");
+  const auto options = parameters_.values().options();
+  const BufferMemory memory = comm_.allocate(part_ * parameters_.values().element_size() * comm_.size());
+  parameters_.move_to(torch::from_blob(
+      memory.data.get(), {parameters_.size()}, [held = memory.data](void*) {}, options));
+}
+
+at::Tensor ShardedOptimizer::make_state() {
+  const Errand errand("optimizer state");
+  if (one_copy_)
+    if (const at::Tensor shared = in_shared_memory(); shared.defined()) {
+      states_.push_back(shared);
+      return own(shared);
+    }
+  return torch::zeros_like(own(parameters_.values()));
 }
 
 void ShardedOptimizer::step(const at::Tensor& gradients, const at::Tensor& divisor, double rate) {
@@ -68,12 +96,12 @@ void ShardedOptimizer::step(const at::Tensor& gradients, const at::Tensor& divis
     optimizer_->step(values, sums, divisor, rate);
   else
     optimizer_->set_steps(steps() + 1);
-  if (sharding_ == Sharding::none) return;
+  if (!parted_) return;
   const Errand errand("parameters");
   if (one_copy_)
     comm_.barrier();
   else
-    comm_.all_gather({memory_.data.get(), part_ * comm_.size(), as_buffer(values).type});
+    comm_.all_gather({parameters_.values().data_ptr(), part_ * comm_.size(), as_buffer(values).type});
 }
 
 std::vector<std::string> ShardedOptimizer::state_names() const {
@@ -85,9 +113,13 @@ std::vector<std::string> ShardedOptimizer::state_names() const {
 std::vector<NamedTensor> ShardedOptimizer::state_on_rank_0() const {
   const Errand errand("optimizer state");
   std::vector<NamedTensor> all;
-  for (const auto& [name, part] : optimizer_->flat_state()) {
-    if (sharding_ == Sharding::none) {
-      all.push_back({name, comm_.rank() == 0 ? part : at::Tensor()});
+  const auto parts = optimizer_->flat_state();
+  const bool seen_whole = states_.size() == parts.size();
+  for (size_t i = 0; i < parts.size(); ++i) {
+    const auto& [name, part] = parts[i];
+    if (!parted_ || seen_whole) {
+      const at::Tensor& whole = seen_whole ? states_[i] : part;
+      all.push_back({name, comm_.rank() == 0 ? whole : at::Tensor()});
       continue;
     }
     std::vector<Message> sends, receives;

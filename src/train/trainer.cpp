@@ -113,16 +113,17 @@ void Trainer::State::measure(OrderedSums& sums, int64_t row, const Parts& output
 // clip_grad_norm_ and clip_grad_value_ on the mean gradient.
 at::Tensor Trainer::State::divisor(StepSums& sums) const {
   const bool by_value = options.gradient_clip_val > 0 && options.gradient_clip_algorithm == "value";
+  at::Tensor gradients = sums.gradients.narrow(0, sums.part.first, sums.part.count);
+  const double norm = sums.norm / sums.weight.item<double>();
   if (by_value || options.dtype() == DType::f64) {  // the fused kernels divide by an f32
-    sums.gradients.div_(sums.weight);
+    gradients.div_(sums.weight);
     sums.weight = torch::ones({}, torch::kFloat32);
   }
-  if (by_value) sums.gradients.clamp_(-options.gradient_clip_val, options.gradient_clip_val);
+  if (by_value) gradients.clamp_(-options.gradient_clip_val, options.gradient_clip_val);
   if (options.gradient_clip_val <= 0 || by_value) return sums.weight;
-  const double norm = sums.gradients.norm().item<double>() / sums.weight.item<double>();
   const double factor = std::min(1.0, options.gradient_clip_val / (norm + 1e-6));
   if (options.dtype() == DType::f64) {
-    sums.gradients.mul_(factor);
+    gradients.mul_(factor);
     return sums.weight;
   }
   return sums.weight / factor;

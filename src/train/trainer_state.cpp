@@ -33,14 +33,16 @@ Trainer::State::State(TrainPlan p, TrainerOptions o, TrainerContext c)
       numerics(numerics_of(options, plan, context.train->size())),
       parameters(flatten(plan.model.module(), comm)),
       optimizer(plan.optimizer, parameters, comm,
-                options.strategy == "zero1" ? Sharding::zero1 : Sharding::none),
-      reducer(comm, parameters, {numerics, options.bucket_cap_mb, !options.sync_batchnorm}),
+                options.strategy == "zero1" ? Sharding::zero1 : Sharding::ddp),
+      reducer(comm, parameters,
+              {numerics, options.bucket_cap_mb, !options.sync_batchnorm, options.gradient_clip_val > 0}),
       buffers(plan.model.module(), leaves_of(numerics, comm.rank(), comm.size()),
               leaf_count(numerics, comm.size())),
       train_sums(leaf_count(numerics, comm.size()), 1 + static_cast<int64_t>(plan.metrics.size())),
       samples(context.train->size()),
       epoch_batches(batches_per_epoch(samples, plan.batch_size)),
       epoch_steps(steps_per_epoch(samples, plan.batch_size, numerics.accumulate)) {
+  reducer.want(optimizer.part());
   if (options.sync_batchnorm) sync = std::make_unique<SyncBatchNorm>(plan.model.module(), comm);
   if (options.max_epochs >= 0) total_steps = options.max_epochs * epoch_steps;
   if (options.max_steps >= 0)

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <torch/nn.h>
 
+#include <cmath>
 #include <set>
 
 #include "group.h"
@@ -176,6 +177,54 @@ TEST_P(ReducerTest, ANonFiniteGradientOnOneRankIsSeenByAll) {
     loss.sum.backward();
   }
   EXPECT_FALSE(reducer.finish().finite);
+}
+
+// Of about 15 units.
+lab::Range part_of_this_rank(lab::FlatParameters& parameters) {
+  const auto& comm = test_group();
+  const int64_t unit = lab::part_unit;
+  const lab::Range units = lab::shard((parameters.size() + unit - 1) / unit, comm.rank(), comm.size());
+  return {units.first * unit, std::min(units.end() * unit, parameters.size()) - units.first * unit};
+}
+
+TEST_P(ReducerTest, PartsHaveTheBitsOfTheWholeSum) {
+  auto net = deep_net();
+  lab::FlatParameters parameters(*net);
+  lab::GradientReducer reducer(test_group(), parameters, {numerics, 0.1, true, true});
+  const lab::Range part = part_of_this_rank(parameters);
+  for (const int64_t samples : {24, 17, 3, 1}) {
+    reducer.want({0, parameters.size()});
+    auto whole = run_step(reducer, net, numerics, samples);
+    whole.gradients = whole.gradients.clone();
+    reducer.want(part);
+    for (int step = 0; step < 2; ++step) {
+      const auto sums = run_step(reducer, net, numerics, samples);
+      ASSERT_EQ(sums.part, part);
+      EXPECT_TRUE(torch::equal(sums.gradients.narrow(0, part.first, part.count),
+                               whole.gradients.narrow(0, part.first, part.count)));
+      EXPECT_EQ(sums.loss_sum, whole.loss_sum);
+      EXPECT_EQ(sums.loss_weight, whole.loss_weight);
+      EXPECT_EQ(sums.norm, whole.norm);
+      EXPECT_TRUE(sums.finite);
+    }
+    EXPECT_NEAR(whole.norm / whole.gradients.norm().item<double>(), 1, 1e-14);
+  }
+}
+
+TEST_P(ReducerTest, ANonFiniteElementInOnePartIsSeenByAll) {
+  auto net = deep_net();
+  lab::FlatParameters parameters(*net);
+  lab::GradientReducer reducer(test_group(), parameters, {numerics, 0.1});
+  reducer.want(part_of_this_rank(parameters));
+  double factor = 1;
+  (*net)[3]->as<torch::nn::Linear>()->bias.register_hook([&](const at::Tensor& gradient) {
+    return test_group().rank() == test_group().size() - 1 ? gradient * factor : gradient;
+  });
+  EXPECT_TRUE(run_step(reducer, net, numerics, 24).finite);
+  for (const double bad : {std::nan(""), HUGE_VAL}) {
+    factor = bad;
+    EXPECT_FALSE(run_step(reducer, net, numerics, 24).finite);
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Numerics, ReducerTest, testing::Bool(),

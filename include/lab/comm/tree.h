@@ -6,10 +6,12 @@
 // can make every node that lies wholly within them by itself; the rest is made together.
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <vector>
 
 #include "lab/comm/communicator.h"
+#include "lab/core/range.h"
 
 namespace lab {
 
@@ -29,5 +31,25 @@ std::vector<TreeNode> tree_cover(int64_t first, int64_t count);
 // rank must call. `scratch` is grown as needed and may be kept for the next call.
 void tree_all_reduce(Communicator& comm, int64_t leaves, std::span<const Buffer> partials,
                      std::vector<std::byte>& scratch);
+
+// The same sums without communication, part by part, of buffers that Communicator::view() showed.
+class SeenSum {
+ public:
+  // leaves 0: of each rank's first buffer, in the order of the ranks, as all_reduce() on one node adds them.
+  // The buffers must outlive it.
+  SeenSum(std::vector<std::vector<Buffer>> seen, int64_t leaves);
+  ~SeenSum();
+  SeenSum(const SeenSum&) = delete;
+  SeenSum& operator=(const SeenSum&) = delete;
+  // `to`, of part.count elements, becomes the sum of that part. It may be that part of this rank's first
+  // buffer.
+  void write(Range part, const Buffer& to);
+
+ private:
+  struct Tree;
+  std::vector<std::vector<Buffer>> seen_;
+  std::vector<Buffer> parts_;
+  std::unique_ptr<Tree> tree_;  // null: in the order of the ranks
+};
 
 }  // namespace lab

@@ -3,6 +3,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
@@ -45,6 +46,10 @@ class Optimizer {
   virtual void set_steps(int64_t steps) = 0;
 };
 
-std::unique_ptr<Optimizer> make_optimizer(const OptimizerPlan& plan, const at::Tensor& parameters);
+// make_state is called for each tensor of state, in the order of flat_state(), and gives zeros that are
+// shaped as the parameters; without it they lie in memory of their own.
+using MakeState = std::function<at::Tensor()>;
+std::unique_ptr<Optimizer> make_optimizer(const OptimizerPlan& plan, const at::Tensor& parameters,
+                                          const MakeState& make_state = {});
 
 }  // namespace lab

@@ -18,14 +18,18 @@ struct StepNotes {
   double save = 0;       // to save and go on
 };
 
-// What a step's reduction leaves behind, the same on every rank.
+// What a step's reduction leaves behind, the same on every rank that wants the same part.
 struct StepSums {
   at::Tensor gradients;  // 1-D, as long as the flat parameters: sums, not yet divided by the weight
+  Range part;            // the elements of them that are sums; others are undefined
   at::Tensor weight;     // scalar, at least a tiny positive number
   double loss_sum = 0, loss_weight = 0;
   bool finite = true;  // all gradients, the loss and the weight
+  double norm = 0;     // L2, of all gradients; only with Options::norm
   StepNotes notes;     // of all ranks
 };
+
+inline constexpr int64_t part_unit = 4096;
 
 // Owns where gradients live. Per step: arm() for each micro-batch, then that micro-batch's backward, then
 // finish(). Hooks on the parameters take each gradient as backward makes it, and in the last micro-batch hand
@@ -40,12 +44,18 @@ class GradientReducer {
     Numerics numerics;
     double bucket_cap_mb = 25;
     bool during_backward = true;  // false: layers use the communicator until backward has ended
+    bool norm = false;            // see StepSums
   };
   // Collective; AgreedError where the ranks' plans of buckets differ.
   GradientReducer(Communicator& comm, FlatParameters& parameters, const Options& options);
   ~GradientReducer();
   GradientReducer(const GradientReducer&) = delete;
   GradientReducer& operator=(const GradientReducer&) = delete;
+
+  // This rank updates only so many parameters, in which each step's sums may end: where the ranks of a group
+  // see each other's memory each then adds up its own part alone, once backward has ended. Parts begin at
+  // multiples of part_unit elements. Collective; for the steps to come.
+  void want(Range part);
 
   // Call after the loss is known and before its backward. An empty micro-batch is armed with an undefined sum
   // and has no backward. `last`: it is this rank's last one of the step. Notes add up over micro-batches.

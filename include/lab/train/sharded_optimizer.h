@@ -12,26 +12,32 @@
 namespace lab {
 
 enum class Sharding {
-  none,   // each rank has the whole state, and updates all parameters
-  zero1,  // each has an equal part: Rajbhandari et al., "ZeRO: memory optimizations toward training trillion
-          // parameter models", 2020, stage 1
+  ddp,    // each rank has the whole state and updates all parameters; but where all ranks are on one node and
+          // see each other's memory, the node has parameters and state once, and each rank updates its part
+  zero1,  // each has an equal part, everywhere: Rajbhandari et al., "ZeRO: memory optimizations toward
+          // training trillion parameter models", 2020, stage 1
 };
 
-// With zero1 the parameters move into memory that ranks share: where all of them are on one node there is one
-// copy, of which each rank writes its part; elsewhere each has a copy, and gets the others' parts after each
-// update. The bits are those of no sharding. The parameters must outlive it. One thread.
+// The bits, and the checkpoints, are the same whoever updates what. Where parts are updated, the parameters
+// move into memory that ranks share: on one node there is one copy, of which each rank writes its part;
+// elsewhere each has a copy, and gets the others' parts after each update. The parameters must outlive it.
+// One thread.
 class ShardedOptimizer {
  public:
-  // Collective with zero1. The parameters must be the same on all ranks.
+  // Collective. The parameters must be the same on all ranks.
   ShardedOptimizer(const OptimizerPlan& plan, FlatParameters& parameters, Communicator& comm,
                    Sharding sharding);
 
-  // One update, with gradient sums (1-D, as long as the parameters; may be overwritten) divided by `divisor`
-  // (scalar tensor of f32). Collective with zero1: the others' parts are there when it returns.
+  // What this rank updates: all parameters, or its part, which begins at a multiple of part_unit.
+  Range part() const { return part_of(comm_.rank()); }
+
+  // One update, with gradient sums (1-D, as long as the parameters, of which this rank's part counts; may be
+  // overwritten) divided by `divisor` (scalar tensor of f32). Collective: the others' parts are there when it
+  // returns.
   void step(const at::Tensor& gradients, const at::Tensor& divisor, double rate);
 
   // The state in the names of checkpoints, each as long as the parameters; undefined tensors on ranks but 0.
-  // Without sharding the optimizer's own, which go on to change. Collective with zero1.
+  // It may be the optimizer's own, which goes on to change with the next step. Collective.
   std::vector<NamedTensor> state_on_rank_0() const;
   std::vector<std::string> state_names() const;
   void restore_state(const std::string& name, Range elements, const at::Tensor& values);
@@ -42,15 +48,18 @@ class ShardedOptimizer {
 
  private:
   Range part_of(int rank) const;
-  void share_parameters();
+  bool share_parameters();
+  void copy_parameters();
+  at::Tensor in_shared_memory();
+  at::Tensor make_state();
   at::Tensor own(const at::Tensor& flat) const;
 
   Communicator& comm_;
   FlatParameters& parameters_;
-  Sharding sharding_;
-  int64_t part_ = 0;     // elements of each rank's part; the last ones may have fewer, or none
-  BufferMemory memory_;  // of the parameters with zero1
-  bool one_copy_ = false;
+  bool parted_ = false;             // each rank updates a part
+  bool one_copy_ = false;           // of parameters and state, which all ranks see
+  int64_t part_ = 0;                // elements of each rank's part; the last ones may have fewer, or none
+  std::vector<at::Tensor> states_;  // with one copy: whole
   std::unique_ptr<Optimizer> optimizer_;  // of this rank's part
 };
 

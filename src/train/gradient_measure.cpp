@@ -1,0 +1,66 @@
+#include "train/gradient_measure.h"
+
+#include <array>
+#include <bit>
+#include <cstdint>
+#include <type_traits>
+
+#include "lab/core/error.h"
+
+namespace lab {
+namespace {
+
+// By the exponent's bits, which vector instructions compare many at a time.
+template <class T>
+bool all_finite(const T* values, int64_t count) {
+  using Bits = std::conditional_t<sizeof(T) == 4, uint32_t, uint64_t>;
+  constexpr Bits exponent = std::bit_cast<Bits>(std::numeric_limits<T>::infinity());
+  Bits found = 0;
+  for (int64_t i = 0; i < count; ++i)
+    found |= static_cast<Bits>((std::bit_cast<Bits>(values[i]) & exponent) == exponent);
+  return found == 0;
+}
+
+// In eight sums side by side, the same ones whatever the compiler makes of them.
+template <class T>
+double sum_of_squares(const T* values, int64_t count) {
+  std::array<double, 8> sums = {};
+  int64_t i = 0;
+  for (; i + 8 <= count; i += 8)
+    for (size_t k = 0; k < 8; ++k) {
+      const double value = values[i + static_cast<int64_t>(k)];
+      sums[k] += value * value;
+    }
+  for (; i < count; ++i) sums[0] += static_cast<double>(values[i]) * values[i];
+  return ((sums[0] + sums[1]) + (sums[2] + sums[3])) + ((sums[4] + sums[5]) + (sums[6] + sums[7]));
+}
+
+}  // namespace
+
+void GradientMeasure::look(int64_t index, const Buffer& chunk) {
+  const auto each = [&]<class T>(const T* values) {
+    if (!all_finite(values, chunk.count)) not_finite_ += 1;
+    if (!squares_.empty()) squares_[static_cast<size_t>(index)] = sum_of_squares(values, chunk.count);
+  };
+  if (chunk.type == DType::f32)
+    each(static_cast<const float*>(chunk.data));
+  else if (chunk.type == DType::f64)
+    each(static_cast<const double*>(chunk.data));
+  else
+    throw Bug("gradients of type ", name_of(chunk.type));
+}
+
+void GradientMeasure::add_others(Communicator& comm) {
+  squares_.push_back(not_finite_);
+  comm.all_reduce({squares_.data(), std::ssize(squares_), DType::f64}, ReduceOp::sum);
+  not_finite_ = squares_.back();
+  squares_.pop_back();
+}
+
+double GradientMeasure::norm() const {
+  double sum = 0;
+  for (const double square : squares_) sum += square;
+  return std::sqrt(sum);
+}
+
+}  // namespace lab
