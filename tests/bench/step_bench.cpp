@@ -4,10 +4,6 @@
 // number of steps, it does them and says seconds, loss (their mean), and of each step the sums over ranks
 // (collectives) and their bytes.
 
-#include <signal.h>
-
-#include <chrono>
-
 #include "app/session.h"
 #include "bench/line.h"
 #include "bench/networks.h"
@@ -93,28 +89,25 @@ class Player final : public lab::Callback {
   void fit_started(const lab::FitReport&) override { wait(); }
   void step_finished(const lab::StepReport& report) override {
     loss_ += report.loss;
-    if (asked_ == 0 || ++done_ < asked_) return;
-    const double seconds = std::chrono::duration<double>(Clock::now() - start_).count();
-    const auto each = [&](auto sum) { return static_cast<double>(sum) / static_cast<double>(done_); };
-    line_.say(lab::text("seconds=", seconds, " loss=", each(loss_),
-                        " collectives=", each(counted_.collectives), " bytes=", each(counted_.bytes)));
+    const auto seconds = rounds_.advance();
+    if (!seconds) return;
+    const auto each = [&](auto sum) {
+      return static_cast<double>(sum) / static_cast<double>(rounds_.done());
+    };
+    rounds_.say(lab::text("seconds=", *seconds, " loss=", each(loss_),
+                          " collectives=", each(counted_.collectives), " bytes=", each(counted_.bytes)));
     wait();
   }
 
  private:
-  using Clock = std::chrono::steady_clock;
   void wait() {
-    asked_ = line_.told();
-    if (asked_ == 0) raise(SIGTERM);  // as a user ends a run
-    done_ = counted_.collectives = counted_.bytes = 0;
+    rounds_.wait();
+    counted_.collectives = counted_.bytes = 0;
     loss_ = 0;
-    start_ = Clock::now();
   }
-  bench::Line line_;
+  bench::Rounds rounds_;
   Counted& counted_;
-  int64_t asked_ = 0, done_ = 0;
   double loss_ = 0;
-  Clock::time_point start_;
 };
 
 lab::ExitCode train(lab::Session& session, const std::vector<lab::Experiment>& experiments, bool silent) {
