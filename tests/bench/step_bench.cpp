@@ -7,6 +7,7 @@
 #include "app/session.h"
 #include "bench/line.h"
 #include "bench/networks.h"
+#include "forwarding.h"
 #include "lab/core/signals.h"
 #include "lab/lab.h"
 #include "lab/train/seed.h"
@@ -44,31 +45,23 @@ lab::TrainPlan plan(const StepConfig& c) {
 lab::InferPlan nothing(const StepConfig&, lab::Arguments) { return {}; }
 
 // The ranks' group, with its sums of gradients counted, and left out where that is wanted.
-class Counted final : public lab::Communicator {
+class Counted final : public lab::test::Forwarding {
  public:
-  Counted(lab::Communicator& inner, bool silent) : inner_(inner), silent_(silent) {}
-  int rank() const override { return inner_.rank(); }
-  int size() const override { return inner_.size(); }
-  const char* name() const override { return inner_.name(); }
+  Counted(lab::Communicator& inner, bool silent) : Forwarding(inner), silent_(silent) {}
   void all_reduce(lab::Buffer buffer, lab::ReduceOp op) override {
     const bool gradients = buffer.type == lab::DType::f32;
     if (gradients) count(buffer.bytes());
-    if (!gradients || !silent_) inner_.all_reduce(buffer, op);
+    if (!gradients || !silent_) Forwarding::all_reduce(buffer, op);
   }
-  void broadcast(lab::Buffer buffer, int root) override { inner_.broadcast(buffer, root); }
-  void all_gather(lab::Buffer all) override { inner_.all_gather(all); }
   void exchange(std::span<const lab::Message> sends, std::span<const lab::Message> receives) override {
     for (const auto& message : sends) count(message.buffer.bytes());
-    inner_.exchange(sends, receives);
+    Forwarding::exchange(sends, receives);
   }
-  void barrier() override { inner_.barrier(); }
-  lab::BufferMemory allocate(int64_t most) override { return inner_.allocate(most); }
   std::vector<std::vector<lab::Buffer>> view(std::span<const lab::Buffer> mine) override {
-    auto seen = inner_.view(mine);
+    auto seen = Forwarding::view(mine);
     if (!seen.empty()) count(mine.front().bytes());
     return seen;
   }
-  lab::Ticket submit(std::function<void()> work) override { return inner_.submit(std::move(work)); }
 
   int64_t collectives = 0, bytes = 0;
 
@@ -77,7 +70,6 @@ class Counted final : public lab::Communicator {
     ++collectives;
     bytes += more;
   }
-  lab::Communicator& inner_;
   bool silent_;
 };
 
