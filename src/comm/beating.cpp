@@ -34,11 +34,12 @@ class Beating final : public Communicator {
     inner_->barrier();
   }
   BufferMemory allocate(int64_t bytes) override {
-    const InCollective here(heartbeat_, Collective::barrier, 0);
+    const InCollective here(heartbeat_, Collective::allocate, bytes);
     return inner_->allocate(bytes);
   }
   std::vector<std::vector<Buffer>> view(std::span<const Buffer> mine) override {
-    const InCollective here(heartbeat_, Collective::barrier, 0);
+    const Buffer like = mine.empty() ? Buffer{} : mine.front();  // ranks may give another number of them
+    const InCollective here(heartbeat_, Collective::view, like.bytes(), like.type);
     return inner_->view(mine);
   }
   Ticket submit(std::function<void()> work) override { return inner_->submit(std::move(work)); }

@@ -8,6 +8,7 @@
 
 #include "lab/core/error.h"
 #include "lab/core/version.h"
+#include "lab/track/url.h"
 #include "track/login.h"
 
 namespace lab {

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "lab/core/error.h"
+#include "lab/track/url.h"
 #include "track/model_cache.h"
 
 namespace lab {

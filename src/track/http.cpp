@@ -1,88 +1,25 @@
 #include "lab/track/http.h"
 
 #include <curl/curl.h>
-#include <fcntl.h>
-#include <signal.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cctype>
 #include <cerrno>
 #include <cstdlib>
-#include <ctime>
 #include <filesystem>
+#include <memory>
 #include <utility>
 
 #include "lab/core/error.h"
+#include "track/new_file.h"
+#include "track/no_broken_pipe.h"
 
 namespace lab {
+
+using detail::NewFile;
+using detail::NoBrokenPipe;
+
 namespace {
-
-// A write to a closed connection within TLS may raise SIGPIPE, which would end the process. It goes to the
-// thread that wrote: held back there and taken away, it harms nobody and changes nothing for other threads.
-class NoBrokenPipe {
- public:
-  NoBrokenPipe() {
-    sigemptyset(&pipe_);
-    sigaddset(&pipe_, SIGPIPE);
-    sigset_t pending;
-    sigpending(&pending);
-    was_pending_ = sigismember(&pending, SIGPIPE) == 1;
-    pthread_sigmask(SIG_BLOCK, &pipe_, &before_);
-  }
-  ~NoBrokenPipe() {
-    const timespec at_once{};
-    if (!was_pending_)
-      while (sigtimedwait(&pipe_, nullptr, &at_once) == SIGPIPE) {
-      }
-    pthread_sigmask(SIG_SETMASK, &before_, nullptr);
-  }
-  NoBrokenPipe(const NoBrokenPipe&) = delete;
-  NoBrokenPipe& operator=(const NoBrokenPipe&) = delete;
-
- private:
-  sigset_t pipe_, before_;
-  bool was_pending_ = false;
-};
-
-// A file that appears under its name only when it is complete.
-class NewFile {
- public:
-  explicit NewFile(const std::string& path) : path_(path), partial_(text(path, ".partial-", getpid())) {
-    fd_ = open(partial_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    if (fd_ < 0) problem_ = errno;
-  }
-  ~NewFile() {
-    if (fd_ < 0) return;
-    close(fd_);
-    unlink(partial_.c_str());
-  }
-  NewFile(const NewFile&) = delete;
-  NewFile& operator=(const NewFile&) = delete;
-
-  bool append(std::string_view bytes) {
-    while (!problem_ && !bytes.empty()) {
-      const ssize_t wrote = write(fd_, bytes.data(), bytes.size());
-      if (wrote < 0 && errno == EINTR) continue;
-      if (wrote < 0)
-        problem_ = errno;
-      else
-        bytes.remove_prefix(static_cast<size_t>(wrote));
-    }
-    return !problem_;
-  }
-  bool finish() {
-    if (!problem_ && fsync(fd_) != 0) problem_ = errno;
-    if (!problem_ && rename(partial_.c_str(), path_.c_str()) != 0) problem_ = errno;
-    return !problem_;
-  }
-  int problem() const { return problem_; }
-
- private:
-  std::string path_, partial_;
-  int fd_ = -1;
-  int problem_ = 0;
-};
 
 bool start_curl() {
   static const bool started = curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK;
@@ -361,27 +298,6 @@ int HttpClient::perform() {
 void HttpClient::cancel() {
   cancelled_ = true;
   curl_multi_wakeup(multi_);
-}
-
-bool is_below(std::string_view url, std::string_view host) {
-  if (host.empty() || !url.starts_with(host)) return false;
-  const std::string_view rest = url.substr(host.size());
-  return rest.empty() || rest.front() == '/';
-}
-
-std::string percent_encoded(std::string_view text, std::string_view safe) {
-  constexpr std::string_view digits = "0123456789ABCDEF";
-  std::string out;
-  for (const char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    const bool plain =
-        byte < 0x80 && (std::isalnum(byte) || std::string_view("_.-~").find(c) != std::string_view::npos);
-    if (plain || safe.find(c) != std::string_view::npos)
-      out += c;
-    else
-      out.append({'%', digits[byte >> 4], digits[byte & 15]});
-  }
-  return out;
 }
 
 }  // namespace lab

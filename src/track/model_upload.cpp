@@ -13,6 +13,7 @@
 
 #include "lab/core/error.h"
 #include "lab/core/utf8.h"
+#include "lab/track/url.h"
 #include "track/asked.h"
 #include "track/model_cache.h"
 

@@ -1,19 +1,16 @@
 #include "track/spool_round.h"
 
-#include <algorithm>
 #include <optional>
 #include <utility>
 
 #include "lab/core/error.h"
-#include "lab/core/text.h"
 
 namespace lab::detail {
 namespace {
 
 using Json = nlohmann::json;
 
-constexpr size_t most_at_once = size_t{4} << 20;     // bytes of the spool in one round
-constexpr size_t longest_message = size_t{1} << 20;  // of one event of the console
+constexpr size_t most_at_once = size_t{4} << 20;  // bytes of the spool in one round
 
 bool is_task(const Json& record) { return text_in(record, "type") == "task"; }
 
@@ -50,37 +47,6 @@ Round read_round(const std::string& path, int64_t offset) {
   } catch (const IoError&) {  // a disk that is away for a while: the rest comes in a later round
   }
   return round;
-}
-
-int64_t newest_time(const std::string& answer, int64_t until) {
-  int64_t newest = 0;
-  const Json data = Json::parse(answer, nullptr, false);
-  if (data.is_object() && data.contains("events") && data["events"].is_array())
-    for (const Json& event : data["events"])
-      if (event.is_object() && event.contains("timestamp") && event["timestamp"].is_number())
-        if (const auto time = event["timestamp"].get<int64_t>(); time <= until)
-          newest = std::max(newest, time);
-  return newest;
-}
-
-std::vector<Json> joined(const std::vector<Json>& lines) {
-  std::vector<Json> events;
-  int64_t first = 0;
-  for (const Json& line : lines) {
-    const auto time = line.at("timestamp").get<int64_t>();
-    const auto& message = line.at("msg").get_ref<const std::string&>();
-    const bool fits =
-        !events.empty() && events.back().at("level") == line.at("level") && time - first < 1000 &&
-        events.back().at("msg").get_ref<const std::string&>().size() + message.size() < longest_message;
-    if (!fits) {
-      events.push_back(line);
-      first = time;
-      continue;
-    }
-    events.back()["msg"] = text(events.back().at("msg").get_ref<const std::string&>(), '\n', message);
-    events.back()["timestamp"] = time;
-  }
-  return events;
 }
 
 }  // namespace lab::detail

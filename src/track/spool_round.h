@@ -21,11 +21,4 @@ struct Round {
 // cannot be read now is left for a later round.
 Round read_round(const std::string& spool, int64_t offset);
 
-// The time of the newest event in an answer to events.get_task_log that is not later than `until`; 0: none.
-int64_t newest_time(const std::string& answer, int64_t until);
-
-// Lines of the console within a second of the first, with one level, are one event, whose time is that of the
-// last: so the newest event says up to where the server has them.
-std::vector<nlohmann::json> joined(const std::vector<nlohmann::json>& lines);
-
 }  // namespace lab::detail

@@ -3,10 +3,6 @@
 // Told a number of epochs, it does them, with their validation and checkpoint, and says seconds and accuracy
 // (of the last validation). Needs trainer.init.hang_seconds = 0, for the pauses.
 
-#include <signal.h>
-
-#include <chrono>
-
 #include "bench/line.h"
 #include "experiments/registry.h"
 #include "lab/app/programs.h"
@@ -18,26 +14,17 @@ namespace {
 class Player final : public lab::Callback {
  public:
   std::string name() const override { return "player"; }
-  void first_validation_finished(const lab::EpochReport&) override { wait(); }
+  void first_validation_finished(const lab::EpochReport&) override { rounds_.wait(); }
   void checkpoint_saved(const lab::EpochReport& report) override {
-    if (asked_ == 0 || ++done_ < asked_) return;
-    const double seconds = std::chrono::duration<double>(Clock::now() - start_).count();
-    line_.say(lab::text("seconds=", seconds,
-                        " accuracy=", lab::value_of(report.values, "accuracy/validate").value_or(0)));
-    wait();
+    const auto seconds = rounds_.advance();
+    if (!seconds) return;
+    rounds_.say(lab::text("seconds=", *seconds,
+                          " accuracy=", lab::value_of(report.values, "accuracy/validate").value_or(0)));
+    rounds_.wait();
   }
 
  private:
-  using Clock = std::chrono::steady_clock;
-  void wait() {
-    asked_ = line_.told();
-    if (asked_ == 0) raise(SIGTERM);  // as a user ends a run
-    done_ = 0;
-    start_ = Clock::now();
-  }
-  bench::Line line_;
-  int64_t asked_ = 0, done_ = 0;
-  Clock::time_point start_;
+  bench::Rounds rounds_;
 };
 
 lab::Experiment played(lab::Experiment experiment) {

@@ -1,13 +1,16 @@
 #pragma once
 // The line of one rank to the script that plays a benchmark's sides against each other (interleaved.py).
 
+#include <signal.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <cstdint>
 #include <cstdlib>
+#include <optional>
 #include <string>
 
 #include "lab/core/error.h"
@@ -50,6 +53,33 @@ class Line {
 
  private:
   int socket_;
+};
+
+// The rounds of a rank that trains: as many steps or epochs as the script asks for, timed together, until it
+// asks for no more. One thread.
+class Rounds {
+ public:
+  // Waits to be told of the next round, whose time begins then. Where there is none the run is ended as by a
+  // user.
+  void wait() {
+    asked_ = line_.told();
+    if (asked_ == 0) raise(SIGTERM);
+    done_ = 0;
+    start_ = Clock::now();
+  }
+  // One more is done. The round's seconds, if it was its last.
+  std::optional<double> advance() {
+    if (asked_ == 0 || ++done_ < asked_) return std::nullopt;
+    return std::chrono::duration<double>(Clock::now() - start_).count();
+  }
+  int64_t done() const { return done_; }  // of this round
+  void say(const std::string& words) const { line_.say(words); }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  Line line_;
+  int64_t asked_ = 0, done_ = 0;
+  Clock::time_point start_;
 };
 
 }  // namespace bench

@@ -15,6 +15,7 @@
 #include <cstring>
 #include <thread>
 
+#include "forwarding.h"
 #include "lab/comm/lane.h"
 #include "lab/comm/world.h"
 #include "lab/core/process.h"
@@ -35,26 +36,13 @@ double middle(std::vector<double> values) {
 }
 
 // A group behind a link: sums of gradients take so much longer.
-class Link final : public lab::Communicator {
+class Link final : public lab::test::Forwarding {
  public:
-  explicit Link(lab::Communicator& inner) : inner_(inner) {}
-  int rank() const override { return inner_.rank(); }
-  int size() const override { return inner_.size(); }
-  const char* name() const override { return inner_.name(); }
+  using Forwarding::Forwarding;
   void all_reduce(lab::Buffer buffer, lab::ReduceOp op) override {
     const double seconds = static_cast<double>(buffer.bytes()) * seconds_per_byte;
-    inner_.all_reduce(buffer, op);
+    Forwarding::all_reduce(buffer, op);
     if (seconds > 0) std::this_thread::sleep_for(std::chrono::duration<double>(seconds));
-  }
-  void broadcast(lab::Buffer buffer, int root) override { inner_.broadcast(buffer, root); }
-  void all_gather(lab::Buffer all) override { inner_.all_gather(all); }
-  void exchange(std::span<const lab::Message> sends, std::span<const lab::Message> receives) override {
-    inner_.exchange(sends, receives);
-  }
-  void barrier() override { inner_.barrier(); }
-  lab::BufferMemory allocate(int64_t bytes) override { return inner_.allocate(bytes); }
-  std::vector<std::vector<lab::Buffer>> view(std::span<const lab::Buffer> mine) override {
-    return inner_.view(mine);
   }
   lab::Ticket submit(std::function<void()> work) override {
     submitted.push_back(since(start));
@@ -66,7 +54,6 @@ class Link final : public lab::Communicator {
   std::vector<double> submitted;
 
  private:
-  lab::Communicator& inner_;
   lab::Lane lane_;  // as between nodes
 };
 

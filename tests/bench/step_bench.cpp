@@ -4,13 +4,10 @@
 // number of steps, it does them and says seconds, loss (their mean), and of each step the sums over ranks
 // (collectives) and their bytes.
 
-#include <signal.h>
-
-#include <chrono>
-
 #include "app/session.h"
 #include "bench/line.h"
 #include "bench/networks.h"
+#include "forwarding.h"
 #include "lab/core/signals.h"
 #include "lab/lab.h"
 #include "lab/train/seed.h"
@@ -48,31 +45,23 @@ lab::TrainPlan plan(const StepConfig& c) {
 lab::InferPlan nothing(const StepConfig&, lab::Arguments) { return {}; }
 
 // The ranks' group, with its sums of gradients counted, and left out where that is wanted.
-class Counted final : public lab::Communicator {
+class Counted final : public lab::test::Forwarding {
  public:
-  Counted(lab::Communicator& inner, bool silent) : inner_(inner), silent_(silent) {}
-  int rank() const override { return inner_.rank(); }
-  int size() const override { return inner_.size(); }
-  const char* name() const override { return inner_.name(); }
+  Counted(lab::Communicator& inner, bool silent) : Forwarding(inner), silent_(silent) {}
   void all_reduce(lab::Buffer buffer, lab::ReduceOp op) override {
     const bool gradients = buffer.type == lab::DType::f32;
     if (gradients) count(buffer.bytes());
-    if (!gradients || !silent_) inner_.all_reduce(buffer, op);
+    if (!gradients || !silent_) Forwarding::all_reduce(buffer, op);
   }
-  void broadcast(lab::Buffer buffer, int root) override { inner_.broadcast(buffer, root); }
-  void all_gather(lab::Buffer all) override { inner_.all_gather(all); }
   void exchange(std::span<const lab::Message> sends, std::span<const lab::Message> receives) override {
     for (const auto& message : sends) count(message.buffer.bytes());
-    inner_.exchange(sends, receives);
+    Forwarding::exchange(sends, receives);
   }
-  void barrier() override { inner_.barrier(); }
-  lab::BufferMemory allocate(int64_t most) override { return inner_.allocate(most); }
   std::vector<std::vector<lab::Buffer>> view(std::span<const lab::Buffer> mine) override {
-    auto seen = inner_.view(mine);
+    auto seen = Forwarding::view(mine);
     if (!seen.empty()) count(mine.front().bytes());
     return seen;
   }
-  lab::Ticket submit(std::function<void()> work) override { return inner_.submit(std::move(work)); }
 
   int64_t collectives = 0, bytes = 0;
 
@@ -81,7 +70,6 @@ class Counted final : public lab::Communicator {
     ++collectives;
     bytes += more;
   }
-  lab::Communicator& inner_;
   bool silent_;
 };
 
@@ -93,28 +81,25 @@ class Player final : public lab::Callback {
   void fit_started(const lab::FitReport&) override { wait(); }
   void step_finished(const lab::StepReport& report) override {
     loss_ += report.loss;
-    if (asked_ == 0 || ++done_ < asked_) return;
-    const double seconds = std::chrono::duration<double>(Clock::now() - start_).count();
-    const auto each = [&](auto sum) { return static_cast<double>(sum) / static_cast<double>(done_); };
-    line_.say(lab::text("seconds=", seconds, " loss=", each(loss_),
-                        " collectives=", each(counted_.collectives), " bytes=", each(counted_.bytes)));
+    const auto seconds = rounds_.advance();
+    if (!seconds) return;
+    const auto each = [&](auto sum) {
+      return static_cast<double>(sum) / static_cast<double>(rounds_.done());
+    };
+    rounds_.say(lab::text("seconds=", *seconds, " loss=", each(loss_),
+                          " collectives=", each(counted_.collectives), " bytes=", each(counted_.bytes)));
     wait();
   }
 
  private:
-  using Clock = std::chrono::steady_clock;
   void wait() {
-    asked_ = line_.told();
-    if (asked_ == 0) raise(SIGTERM);  // as a user ends a run
-    done_ = counted_.collectives = counted_.bytes = 0;
+    rounds_.wait();
+    counted_.collectives = counted_.bytes = 0;
     loss_ = 0;
-    start_ = Clock::now();
   }
-  bench::Line line_;
+  bench::Rounds rounds_;
   Counted& counted_;
-  int64_t asked_ = 0, done_ = 0;
   double loss_ = 0;
-  Clock::time_point start_;
 };
 
 lab::ExitCode train(lab::Session& session, const std::vector<lab::Experiment>& experiments, bool silent) {

@@ -72,6 +72,8 @@ def runs_that_end(root):
     assert found["finding"] == "in_order" and len(found["ranks"]) == 2, found["line"]
     purposes = {entry["purpose"] for entry in found["ranks"][0]["entries"]}
     assert {"agreement", "weights", "gradient bucket 0", "sums"} <= purposes, purposes
+    kinds = {entry["kind"] for entry in found["ranks"][0]["entries"]}
+    assert {"all-reduce", "all-gather", "broadcast", "allocation"} <= kinds, kinds
     steps = [entry["step"] for entry in found["ranks"][1]["entries"] if entry["purpose"] == "gradient bucket 0"]
     assert set(range(6)) <= set(steps), steps
     code, out, _ = lab_fr(folder, "--last", 2)

@@ -17,7 +17,16 @@ namespace lab {
 class FlightRecord;
 
 enum class Phase : int32_t { starting, loading, validating, training, saving, ending };
-enum class Collective : int32_t { none, all_reduce, broadcast, all_gather, exchange, barrier };
+enum class Collective : int32_t {
+  none,
+  all_reduce,
+  broadcast,
+  all_gather,
+  exchange,
+  barrier,
+  view,
+  allocate
+};
 const char* name_of(Phase phase);
 const char* name_of(Collective kind);
 

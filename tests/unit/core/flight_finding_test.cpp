@@ -110,6 +110,12 @@ TEST(FlightFinding, ComparesTypesAndPurposesToo) {
   }
 }
 
+TEST(FlightFinding, WhatSharesMemoryIsNoBarrier) {
+  EXPECT_EQ(text_of(entry(7, Collective::view)), "view 7 (f32, 4.0 KiB)");
+  EXPECT_EQ(text_of(entry(7, Collective::allocate)), "allocation 7 (f32, 4.0 KiB)");
+  EXPECT_EQ(text_of(entry(7, Collective::barrier, 0)), "barrier 7");
+}
+
 TEST(FlightFinding, AnExchangeMayHaveAnotherSizeOnEachRank) {
   Ranks ranks = {rank(0, 345, true), rank(1, 345, true)};
   ranks[0].entries[3] = entry(104, Collective::exchange, 8);

@@ -93,6 +93,17 @@ TEST_F(FlightRecordTest, HoldsWhatARankDid) {
   EXPECT_LT(std::chrono::abs(now - began), std::chrono::minutes(10));
 }
 
+TEST_F(FlightRecordTest, EachKindIsReadAsWhatItIs) {
+  const auto heartbeat = recorded();
+  const std::vector<Collective> kinds = {
+      Collective::all_reduce, Collective::broadcast, Collective::all_gather, Collective::exchange,
+      Collective::barrier,    Collective::view,      Collective::allocate};
+  for (const Collective kind : kinds) const InCollective here(*heartbeat, kind, 64);
+  std::vector<Collective> read;
+  for (const auto& entry : lab::read_flight_log(path_).entries) read.push_back(entry.kind);
+  EXPECT_EQ(read, kinds);
+}
+
 TEST_F(FlightRecordTest, KeepsTheLast4096) {
   const auto heartbeat = recorded();
   for (const int64_t count : {ring - 1, ring, ring + 1, 3 * ring + 17}) {

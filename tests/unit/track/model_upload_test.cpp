@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "lab/track/url.h"
 #include "unit/temporary_folder.h"
 #include "unit/track/scripted_server.h"
 
