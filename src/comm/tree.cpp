@@ -179,8 +179,9 @@ SeenSum::~SeenSum() = default;
 void SeenSum::write(Range part, const Buffer& to) {
   if (tree_) return tree_->sum.write({&to, 1}, part.first);
   parts_.clear();
-  for (const auto& theirs : seen_) parts_.push_back(theirs.front().slice(part.first, part.count));
-  fold(ReduceOp::sum, parts_, {&to, 1});
+  for (const auto& theirs : seen_)
+    if (!theirs.empty()) parts_.push_back(theirs.front().slice(part.first, part.count));
+  if (parts_.size() > 1 || parts_.front().data != to.data) fold(ReduceOp::sum, parts_, {&to, 1});
 }
 
 }  // namespace lab

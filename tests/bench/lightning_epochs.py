@@ -1,6 +1,6 @@
 """The peer in whole runs: the mnist experiment as a user of PyTorch Lightning writes it, on two processes.
 
-    lightning_epochs.py FASHION_FOLDER cnn|toy BATCH EPOCHS OUT
+    lightning_epochs.py FASHION_FOLDER cnn|toy BATCH EPOCHS SEED OUT
 
 A side of a benchmark (interleaved.py): waits before an epoch until it is told to go on. BATCH is global. The networks,
 losses, augmentation and optimizers are those of configs/fashion_mnist.toml and configs/mnist_toy.toml; 48,000 images
@@ -115,9 +115,9 @@ class Player(pl.Callback):
 
 
 def main():
-    folder, kind, batch, epochs, out = sys.argv[1:]
+    folder, kind, batch, epochs, seed, out = sys.argv[1:]
     batch, epochs = int(batch), int(epochs)
-    pl.seed_everything(0, workers=True, verbose=False)
+    pl.seed_everything(int(seed), workers=True, verbose=False)
     torch.set_num_threads(1)
     images = read_idx(pathlib.Path(folder) / "train-images-idx3-ubyte.gz", 16).reshape(-1, 28, 28)
     labels = read_idx(pathlib.Path(folder) / "train-labels-idx1-ubyte.gz", 8)

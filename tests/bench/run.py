@@ -18,6 +18,7 @@ import tempfile
 import all_reduce
 import counts
 import epoch
+import overlap
 import rank_count
 import step_time
 from interleaved import Effort, Table
@@ -29,6 +30,7 @@ def benchmarks(lightning):
         "steps": step_time.steps,
         "communication": step_time.communication,
         "all_reduce": all_reduce.all_reduce,
+        "overlap": overlap.overlap,
         "oversubscribed": rank_count.oversubscribed,
         "canonical": rank_count.canonical,
         "epochs": functools.partial(epoch.epochs, lightning=lightning),

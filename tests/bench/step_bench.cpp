@@ -44,25 +44,34 @@ lab::TrainPlan plan(const StepConfig& c) {
 
 lab::InferPlan nothing(const StepConfig&, lab::Arguments) { return {}; }
 
-// The ranks' group, with its sums of gradients counted, and left out where that is wanted.
+// The ranks' group, with its sums of gradients counted; silent: in a step no rank waits for another, or looks
+// at what it has.
 class Counted final : public lab::test::Forwarding {
  public:
   Counted(lab::Communicator& inner, bool silent) : Forwarding(inner), silent_(silent) {}
   void all_reduce(lab::Buffer buffer, lab::ReduceOp op) override {
-    const bool gradients = buffer.type == lab::DType::f32;
-    if (gradients) count(buffer.bytes());
-    if (!gradients || !silent_) Forwarding::all_reduce(buffer, op);
+    if (buffer.type == lab::DType::f32) count(buffer.bytes());
+    if (!silent_ || !in_step) Forwarding::all_reduce(buffer, op);
   }
   void exchange(std::span<const lab::Message> sends, std::span<const lab::Message> receives) override {
     for (const auto& message : sends) count(message.buffer.bytes());
     Forwarding::exchange(sends, receives);
   }
+  void barrier() override {
+    if (!silent_ || !in_step) Forwarding::barrier();
+  }
   std::vector<std::vector<lab::Buffer>> view(std::span<const lab::Buffer> mine) override {
+    if (silent_ && in_step) {
+      std::vector<std::vector<lab::Buffer>> own(static_cast<size_t>(size()));
+      own[static_cast<size_t>(rank())].assign(mine.begin(), mine.end());
+      return own;
+    }
     auto seen = Forwarding::view(mine);
     if (!seen.empty()) count(mine.front().bytes());
     return seen;
   }
 
+  bool in_step = false;
   int64_t collectives = 0, bytes = 0;
 
  private:
@@ -94,6 +103,7 @@ class Player final : public lab::Callback {
  private:
   void wait() {
     rounds_.wait();
+    counted_.in_step = true;
     counted_.collectives = counted_.bytes = 0;
     loss_ = 0;
   }

@@ -4,7 +4,7 @@ from interleaved import Comparison, play
 from sides import DIGITS, SAME_ALLOCATOR, Sides
 
 # Samples of each rank, target of the ratio to DDP(gloo), target of the communication's share.
-NETWORKS = {"mlp": (64, "<= 0.45", "<= 0.10"), "mlp10m": (32, None, None), "cnn": (64, "<= 0.75", "<= 0.05")}
+NETWORKS = {"mlp": (64, "<= 0.50", "<= 0.10"), "mlp10m": (32, "<= 0.50", "<= 0.10"), "cnn": (64, "<= 0.80", "<= 0.05")}
 
 
 def steps(build, folder, effort, table):

@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <numeric>
 
+#include "forwarding.h"
 #include "group.h"
 #include "lab/comm/agreement.h"
 #include "numbers.h"
@@ -44,7 +45,8 @@ class Watching final : public Callback {
 TrainPlan plan() {
   torch::manual_seed(3);
   torch::nn::Sequential net(torch::nn::Linear(features, 8), torch::nn::BatchNorm1d(8), torch::nn::ReLU(),
-                            torch::nn::Dropout(0.3), torch::nn::Linear(8, 3));
+                            torch::nn::Dropout(0.3), torch::nn::Linear(8, 1500),  // so that ranks have parts
+                            torch::nn::ReLU(), torch::nn::Linear(1500, 3));
   return {.model = {net, "x"},
           .loss = cross_entropy(),
           .optimizer = AdamW{.lr = 0.05},
@@ -55,6 +57,14 @@ TrainPlan plan() {
           .monitor = "loss/validate",
           .callbacks = {std::make_shared<Counting>(1, 1000), std::make_shared<Counting>(10, 1000)}};
 }
+
+// Ranks that do not see each other's memory, as those of several nodes.
+class Apart final : public test::Forwarding {
+ public:
+  using Forwarding::Forwarding;
+  BufferMemory allocate(int64_t bytes) override { return plain_memory(bytes); }
+  std::vector<std::vector<Buffer>> view(std::span<const Buffer>) override { return {}; }
+};
 
 class FitTest : public testing::Test {
  protected:
@@ -75,9 +85,16 @@ class FitTest : public testing::Test {
       CheckpointPlan checkpoints{folder, what.monitor, what.monitor_mode, options_.checkpoint_keep};
       sink = checkpoint_folder(checkpoints, saved ? &*saved : nullptr, Log::silent());
     }
-    Trainer trainer(
-        std::move(what), options_,
-        {comm_, Log::silent(), source_, source_, *sink, {}, saved ? &*saved : nullptr, stop_signal, begins_});
+    Trainer trainer(std::move(what), options_,
+                    {*group_,
+                     Log::silent(),
+                     source_,
+                     source_,
+                     *sink,
+                     {},
+                     saved ? &*saved : nullptr,
+                     stop_signal,
+                     begins_});
     return trainer.fit();
   }
 
@@ -108,6 +125,7 @@ class FitTest : public testing::Test {
   }
 
   Communicator& comm_ = test_group();
+  Communicator* group_ = &comm_;  // the trainer's
   const test::TemporaryFolder temporary_;
   const std::shared_ptr<const Source> source_ = numbers(temporary_, samples);
   TrainerOptions options_;
@@ -249,26 +267,31 @@ TEST_P(TrainerTest, AFigureThatCannotBeIsRefusedOnAllRanks) {
   refused(2, "no such picture");
 }
 
-// Checkpoints may be gone on with either way.
+// With one copy of it on a node, with one of each rank, or a part. Checkpoints may be gone on with any way.
 TEST_F(FitTest, WhereTheOptimizersStateIsChangesNoBit) {
+  Apart apart(comm_);
   options_.gradient_clip_val = 0.5;
   int tried = 0;
   const auto expect_the_same = [&](const OptimizerPlan& optimizer) {
     SCOPED_TRACE(++tried);
-    const auto fitted = [&](const std::string& name, const char* strategy, const std::string& from = "") {
+    const auto fitted = [&](const std::string& name, Communicator& group, const char* strategy,
+                            const std::string& from = "") {
       TrainPlan what = plan();
       what.optimizer = optimizer;
       what.train.transforms = what.validate.transforms = {divide("x", 1)};  // in the run's precision
       options_.strategy = strategy;
+      group_ = &group;
       const std::string into = folder(text(name, tried));
       if (!from.empty() && comm_.rank() == 0)
-        std::filesystem::copy(folder(text("zero1", tried)) + "/" + from, into);
+        std::filesystem::copy(folder(text("parts", tried)) + "/" + from, into);
       fit(into, from, what);
       return last(into);
     };
-    const std::string expected = fitted("ddp", "ddp");
-    EXPECT_TRUE(fitted("zero1", "zero1") == expected);
-    EXPECT_TRUE(fitted("on", "ddp", "epoch=0-step=3.safetensors") == expected);
+    const std::string expected = fitted("once", comm_, "ddp"), from = "epoch=0-step=3.safetensors";
+    EXPECT_TRUE(fitted("parts", apart, "zero1") == expected);
+    EXPECT_TRUE(fitted("copies", apart, "ddp") == expected);
+    EXPECT_TRUE(fitted("on once", comm_, "ddp", from) == expected);
+    EXPECT_TRUE(fitted("on copies", apart, "ddp", from) == expected);
   };
   for (const char* numerics : {"ordinary", "canonical"})
     for (const char* precision : {"32-true", "64-true"}) {

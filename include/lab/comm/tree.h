@@ -35,8 +35,8 @@ void tree_all_reduce(Communicator& comm, int64_t leaves, std::span<const Buffer>
 // The same sums without communication, part by part, of buffers that Communicator::view() showed.
 class SeenSum {
  public:
-  // leaves 0: of each rank's first buffer, in the order of the ranks, as all_reduce() on one node adds them.
-  // The buffers must outlive it.
+  // leaves 0: of each rank's first buffer, if it gave any, in the order of the ranks, as all_reduce() on one
+  // node adds them. The buffers must outlive it.
   SeenSum(std::vector<std::vector<Buffer>> seen, int64_t leaves);
   ~SeenSum();
   SeenSum(const SeenSum&) = delete;
