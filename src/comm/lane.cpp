@@ -1,20 +1,31 @@
 #include "lab/comm/lane.h"
 
-#include <linux/sched/types.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <cstdint>
+
 namespace lab {
 namespace {
+
+// sched_setattr(2), in its first version; the C library has no declaration of it, and the kernel's does not
+// go with the C library's others.
+struct SchedulingAttributes {
+  uint32_t size, policy;
+  uint64_t flags;
+  int32_t nice;
+  uint32_t priority;
+  uint64_t runtime, deadline, period;  // ns
+};
 
 // A lane mostly waits, and what it does between two waits is short, but a link stands still until it is done.
 // The kernel lets a thread of short turns go before one that computes (Linux 6.12 and later: EEVDF's custom
 // slices; others take no notice, or refuse, which changes nothing).
 void ask_for_short_turns() {
   constexpr uint64_t shortest = 100'000;  // ns, the least that the kernel knows
-  sched_attr wanted = {};
+  SchedulingAttributes wanted = {};
   if (syscall(SYS_sched_getattr, 0, &wanted, sizeof wanted, 0) != 0) return;
-  wanted.sched_runtime = shortest;
+  wanted.runtime = shortest;
   syscall(SYS_sched_setattr, 0, &wanted, 0);
 }
 

@@ -89,7 +89,7 @@ GradientComparison Trainer::State::compare_gradients(int64_t step) {
       const torch::AutoGradMode with_gradients(true);
       return gradient_at_once(step, {first, count});
     }();
-    const at::Tensor difference = sums.gradients / sums.loss_weight - whole;
+    const at::Tensor difference = sums.gradients - whole;
     const double least = 0.01 * whole.norm().item<double>(), tolerance = gradient_tolerance(options);
     for (const auto& slot : parameters.slots()) {
       const auto apart = FlatParameters::view(difference, slot).norm().item<double>();

@@ -3,6 +3,7 @@
 #include <array>
 #include <bit>
 #include <cstdint>
+#include <limits>
 #include <type_traits>
 
 #include "lab/core/error.h"
@@ -37,15 +38,17 @@ double sum_of_squares(const T* values, int64_t count) {
 
 }  // namespace
 
-void GradientMeasure::look(int64_t index, const Buffer& chunk) {
-  const auto each = [&]<class T>(const T* values) {
+void GradientMeasure::take(int64_t index, double weight, const Buffer& chunk) {
+  const auto each = [&]<class T>(T* values) {
+    const T divisor = static_cast<T>(weight);
+    for (int64_t i = 0; i < chunk.count; ++i) values[i] /= divisor;
     if (!all_finite(values, chunk.count)) not_finite_ += 1;
     if (!squares_.empty()) squares_[static_cast<size_t>(index)] = sum_of_squares(values, chunk.count);
   };
   if (chunk.type == DType::f32)
-    each(static_cast<const float*>(chunk.data));
+    each(static_cast<float*>(chunk.data));
   else if (chunk.type == DType::f64)
-    each(static_cast<const double*>(chunk.data));
+    each(static_cast<double*>(chunk.data));
   else
     throw Bug("gradients of type ", name_of(chunk.type));
 }

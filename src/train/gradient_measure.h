@@ -1,5 +1,5 @@
 #pragma once
-// What a step's gradients are like: finite, and how long.
+// Makes means of a step's sums of gradients, and says what they are like: finite, and how long.
 
 #include <algorithm>
 #include <cmath>
@@ -11,32 +11,33 @@
 
 namespace lab {
 
-// Looks at gradients chunk by chunk, while they are in the nearest cache. The norm adds up the chunks'
-// squares in their order, so its bits do not depend on who looked at which. One thread.
+// Takes gradients chunk by chunk, while they are in the nearest cache. The norm adds up the chunks'
+// squares in their order, so its bits do not depend on who took which. One thread.
 class GradientMeasure {
  public:
   // Of so many elements. norm: that too, not only whether they are finite.
   GradientMeasure(int64_t elements, bool norm)
       : squares_(norm ? static_cast<size_t>((elements + part_unit - 1) / part_unit) : 0) {}
 
-  // chunk(Range) gives each chunk of the part, f32 or f64. The part begins at a chunk. From the end on: that
-  // is what backward has just written, and what the optimizer then begins with is still in the cache.
+  // chunk(Range) gives each chunk of the part, f32 or f64, which is divided by the weight. The part begins at
+  // a chunk. From the end on: that is what backward has just written, and what the optimizer then begins with
+  // is still in the cache.
   template <class Chunk>
-  void each_chunk(Range part, const Chunk& chunk) {
+  void each_chunk(Range part, double weight, const Chunk& chunk) {
     for (int64_t i = (part.count + part_unit - 1) / part_unit; i-- > 0;) {
       const int64_t first = part.first + i * part_unit;
-      look(first / part_unit, chunk(Range{first, std::min(part_unit, part.end() - first)}));
+      take(first / part_unit, weight, chunk(Range{first, std::min(part_unit, part.end() - first)}));
     }
   }
 
-  // Where each rank looked at another part: what all of them found. Collective.
+  // Where each rank took another part: what all of them found. Collective.
   void add_others(Communicator& comm);
 
   bool finite() const { return not_finite_ == 0; }
   double norm() const;
 
  private:
-  void look(int64_t index, const Buffer& chunk);
+  void take(int64_t index, double weight, const Buffer& chunk);
   double not_finite_ = 0;  // chunks
   std::vector<double> squares_;
 };

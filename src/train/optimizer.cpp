@@ -7,6 +7,10 @@
 namespace lab {
 namespace {
 
+std::optional<at::Tensor> if_defined(const at::Tensor& tensor) {
+  return tensor.defined() ? std::optional(tensor) : std::nullopt;
+}
+
 class FlatAdamW final : public Optimizer {
  public:
   FlatAdamW(const AdamW& plan, const at::Tensor& parameters, const MakeState& make_state)
@@ -19,7 +23,7 @@ class FlatAdamW final : public Optimizer {
     steps_.add_(1);
     at::_fused_adamw_({parameters}, {gradients}, {exp_avg_}, {exp_avg_sq_}, {}, {steps_}, rate, plan_.beta1,
                       plan_.beta2, plan_.weight_decay, plan_.eps, /*amsgrad=*/false, /*maximize=*/false,
-                      divisor, std::nullopt);
+                      if_defined(divisor), std::nullopt);
   }
   std::string name() const override { return "AdamW"; }
   std::vector<std::pair<std::string, at::Tensor>> flat_state() const override {
@@ -43,7 +47,7 @@ class FlatSGD final : public Optimizer {
         momentum_.defined() ? std::vector{momentum_} : std::vector<at::Tensor>();
     at::_fused_sgd_({parameters}, {gradients}, momentum, plan_.weight_decay, plan_.momentum, rate,
                     plan_.dampening, plan_.nesterov, /*maximize=*/false, /*is_first_step=*/steps_ == 0,
-                    divisor, std::nullopt);
+                    if_defined(divisor), std::nullopt);
     ++steps_;
   }
   std::string name() const override { return "SGD"; }

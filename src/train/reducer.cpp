@@ -29,6 +29,8 @@ at::Tensor riders(const WeightedSum& loss, const StepNotes& notes, at::ScalarTyp
   return out;
 }
 
+double weight_of(const at::Tensor& riders) { return std::max(riders[1].item<double>(), 1e-30); }
+
 // Adds one leaf's tensor to the stack of partial sums, entry by entry from the top; undefined counts as
 // zeros.
 void place(const Placement& where, std::vector<at::Tensor>& stack, const at::Tensor& leaf) {
@@ -175,20 +177,20 @@ struct GradientReducer::State {
     if (first_step) agree_on_order();
   }
 
-  // Every rank's part of the sums, and all of the riders. Others read this rank's stack until measure() is
-  // done.
+  // This rank's part of the sums, and all of the riders. Others read this rank's stack until all ranks have
+  // said what they measured.
   at::Tensor reduce_part(GradientMeasure& measure) {
     const Errand errand("gradients");
     const int64_t whole = stack.front().numel();
     SeenSum sum(comm.view(partial_sums_of({0, whole})), numerics.canonical ? numerics.leaves : 0);
     const Buffer mine = as_buffer(stack.front());
-    measure.each_chunk(part, [&](Range chunk) {
+    const at::Tensor told = torch::empty_like(rider_views.front());
+    sum.write({parameters.size(), rider_slots}, as_buffer(told));
+    measure.each_chunk(part, weight_of(told), [&](Range chunk) {
       const Buffer to = mine.slice(chunk.first, chunk.count);
       sum.write(chunk, to);
       return to;
     });
-    const at::Tensor told = torch::empty_like(rider_views.front());
-    sum.write({parameters.size(), rider_slots}, as_buffer(told));
     measure.add_others(comm);
     return told;
   }
@@ -259,9 +261,9 @@ StepSums GradientReducer::finish() {
     told = s.reduce_part(measure);
   } else {
     s.reduce_buckets();
-    measure.each_chunk({0, s.parameters.size()}, [mine = as_buffer(s.stack.front())](Range chunk) {
-      return mine.slice(chunk.first, chunk.count);
-    });
+    measure.each_chunk(
+        {0, s.parameters.size()}, weight_of(told),
+        [mine = as_buffer(s.stack.front())](Range chunk) { return mine.slice(chunk.first, chunk.count); });
   }
   s.first_step = false;
   StepSums sums;
@@ -272,7 +274,6 @@ StepSums GradientReducer::finish() {
   sums.loss_sum = values[0];
   sums.loss_weight = values[1];
   sums.notes = {values[2], values[3], values[4]};
-  sums.weight = told[1].to(torch::kFloat32).clamp_min(1e-30);
   sums.finite = std::isfinite(sums.loss_sum) && std::isfinite(sums.loss_weight) && measure.finite();
   sums.norm = measure.norm();
   return sums;

@@ -32,8 +32,8 @@ StepReport Trainer::State::train_step(int64_t step) {
   StepSums sums = sums_of(step);
   if (!sums.finite) stop_for_non_finite(step);
   const double rate = rate_at(step);
-  const at::Tensor by = divisor(sums);
-  optimizer.step(sums.gradients, by, rate);
+  const at::Tensor divisor = clip(sums);
+  optimizer.step(sums.gradients, divisor, rate);
   notes = sums.notes;
   return {step / epoch_steps, step, step % epoch_steps, epoch_steps, sums.loss_sum / sums.loss_weight, rate};
 }
@@ -109,24 +109,21 @@ void Trainer::State::measure(OrderedSums& sums, int64_t row, const Parts& output
              explained("metric", batch, [&] { return plan.metrics[i].compute(output, batch); }));
 }
 
-// What the optimizer divides the sums by: the global weight, and the factor of clipping. As torch's
-// clip_grad_norm_ and clip_grad_value_ on the mean gradient.
-at::Tensor Trainer::State::divisor(StepSums& sums) const {
-  const bool by_value = options.gradient_clip_val > 0 && options.gradient_clip_algorithm == "value";
+// As torch's clip_grad_norm_ and clip_grad_value_. What the optimizer is to divide gradients by; undefined if
+// they are as they shall be.
+at::Tensor Trainer::State::clip(StepSums& sums) const {
+  const double bound = options.gradient_clip_val;
+  if (bound <= 0) return {};
   at::Tensor gradients = sums.gradients.narrow(0, sums.part.first, sums.part.count);
-  const double norm = sums.norm / sums.weight.item<double>();
-  if (by_value || options.dtype() == DType::f64) {  // the fused kernels divide by an f32
-    gradients.div_(sums.weight);
-    sums.weight = torch::ones({}, torch::kFloat32);
+  if (options.gradient_clip_algorithm == "value") {
+    gradients.clamp_(-bound, bound);
+    return {};
   }
-  if (by_value) gradients.clamp_(-options.gradient_clip_val, options.gradient_clip_val);
-  if (options.gradient_clip_val <= 0 || by_value) return sums.weight;
-  const double factor = std::min(1.0, options.gradient_clip_val / (norm + 1e-6));
-  if (options.dtype() == DType::f64) {
-    gradients.mul_(factor);
-    return sums.weight;
-  }
-  return sums.weight / factor;
+  const double factor = std::min(1.0, bound / (sums.norm + 1e-6));
+  if (factor == 1) return {};
+  if (options.dtype() != DType::f64) return torch::full({}, 1 / factor, torch::kFloat32);
+  gradients.mul_(factor);  // the fused kernels divide by an f32
+  return {};
 }
 
 // To the end of the epoch, or of the run, or to where a stop is asked for.

@@ -66,7 +66,7 @@ struct Trainer::State {
   Batch next_batch(int64_t step, const MicroBatch& micro_batch);
   void prepare(int64_t step, const MicroBatch& micro_batch);
   WeightedSum forward(const MicroBatch& micro_batch, const Batch& batch);
-  at::Tensor divisor(StepSums& sums) const;
+  at::Tensor clip(StepSums& sums) const;
   void train_epoch();
   StepNotes notes_of(int64_t step) const;
   void measure(OrderedSums& sums, int64_t row, const Parts& output, const Batch& batch,

@@ -86,7 +86,7 @@ class GradientGrid : public testing::TestWithParam<Case> {
       if (loss.sum.defined()) loss.sum.backward();
     }
     const StepSums sums = reducer_.finish();
-    return sums.gradients / sums.loss_weight;
+    return sums.gradients.clone();
   }
 
   // The same by this rank alone, in the order of the flat parameters.

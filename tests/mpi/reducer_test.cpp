@@ -46,7 +46,7 @@ lab::StepSums run_step(lab::GradientReducer& reducer, torch::nn::Sequential& net
   return reducer.finish();
 }
 
-// The gradient of the whole batch at once, in flat order.
+// The mean gradient of the whole batch at once, in flat order.
 at::Tensor reference(int64_t samples) {
   auto net = deep_net();
   lab::FlatParameters parameters(*net);
@@ -54,7 +54,7 @@ at::Tensor reference(int64_t samples) {
   at::Tensor flat = torch::zeros_like(parameters.values());
   for (const auto& slot : parameters.slots())
     lab::FlatParameters::view(flat, slot).copy_(slot.parameter.grad());
-  return flat;
+  return flat.div_(samples);
 }
 
 class ReducerTest : public testing::TestWithParam<bool> {

@@ -70,7 +70,7 @@ void add_first_gradients(Trace& trace, lab::Communicator& comm, const lab::Train
   loss.sum.backward();
   const auto sums = reducer.finish();
   for (const auto& slot : parameters.slots())
-    trace.add("gradient." + slot.name, lab::FlatParameters::view(sums.gradients, slot) / sums.loss_weight);
+    trace.add("gradient." + slot.name, lab::FlatParameters::view(sums.gradients, slot));
 }
 
 }  // namespace

@@ -36,8 +36,8 @@ double base_rate(const OptimizerPlan& plan);
 class Optimizer {
  public:
   virtual ~Optimizer() = default;
-  // One update of `parameters` (1-D) in place, with gradient sums divided by `divisor` (scalar tensor of
-  // f32). `gradients` may be overwritten.
+  // One update of `parameters` (1-D) in place, with gradients divided by `divisor` (scalar tensor of f32;
+  // undefined: 1). `gradients` may be overwritten.
   virtual void step(at::Tensor& parameters, at::Tensor& gradients, const at::Tensor& divisor,
                     double rate) = 0;
   virtual std::string name() const = 0;                                            // "AdamW"

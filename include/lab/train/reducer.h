@@ -20,12 +20,11 @@ struct StepNotes {
 
 // What a step's reduction leaves behind, the same on every rank that wants the same part.
 struct StepSums {
-  at::Tensor gradients;  // 1-D, as long as the flat parameters: sums, not yet divided by the weight
-  Range part;            // the elements of them that are sums; others are undefined
-  at::Tensor weight;     // scalar, at least a tiny positive number
+  at::Tensor gradients;  // 1-D, as long as the flat parameters: sums, divided by the loss's weight
+  Range part;            // the elements of them that are that; others are undefined
   double loss_sum = 0, loss_weight = 0;
   bool finite = true;  // all gradients, the loss and the weight
-  double norm = 0;     // L2, of all gradients; only with Options::norm
+  double norm = 0;     // L2, of `gradients` of all ranks; only with Options::norm
   StepNotes notes;     // of all ranks
 };
 

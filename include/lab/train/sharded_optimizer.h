@@ -31,9 +31,9 @@ class ShardedOptimizer {
   // What this rank updates: all parameters, or its part, which begins at a multiple of part_unit.
   Range part() const { return part_of(comm_.rank()); }
 
-  // One update, with gradient sums (1-D, as long as the parameters, of which this rank's part counts; may be
-  // overwritten) divided by `divisor` (scalar tensor of f32). Collective: the others' parts are there when it
-  // returns.
+  // One update, with gradients (1-D, as long as the parameters, of which this rank's part counts; may be
+  // overwritten) divided by `divisor` (scalar tensor of f32; undefined: 1). Collective: the others' parts are
+  // there when it returns.
   void step(const at::Tensor& gradients, const at::Tensor& divisor, double rate);
 
   // The state in the names of checkpoints, each as long as the parameters; undefined tensors on ranks but 0.
