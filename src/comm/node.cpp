@@ -2,29 +2,7 @@
 
 #include <new>
 
-#include "lab/core/error.h"
-
 namespace lab {
-namespace {
-
-const char* name_of(Task task) {
-  constexpr std::array names = {"all-reduce", "broadcast", "all-gather", "exchange",
-                                "barrier",    "view",      "allocation"};
-  return names.at(static_cast<size_t>(task));
-}
-
-std::string in_words(const Call& call) {
-  std::string out = name_of(call.task);
-  if (call.task == Task::barrier || call.task == Task::exchange) return out;
-  if (call.task == Task::all_reduce) {
-    constexpr std::array ops = {"sum", "min", "max"};
-    out += text(" (", ops.at(static_cast<size_t>(call.op)), ")");
-  }
-  if (call.task == Task::broadcast) out += text(" from ", call.root);
-  return out + text(" of ", call.count, ' ', lab::name_of(call.type));
-}
-
-}  // namespace
 
 // Two cache lines, since some processors fetch them in pairs.
 struct alignas(128) Node::Place {
@@ -75,9 +53,7 @@ void Node::meet(const Call& call) {
     place((rank_ + step) % size()).turns.await(turn_, patience_);
   for (int other = 0; other < size(); ++other)
     if (const Call& theirs = place(other).calls[turn_ % 2]; theirs != call)
-      throw Disagreement("rank ", name(other), " is in ", in_words(theirs), " where rank ", name(rank_),
-                         " is in ", in_words(call),
-                         "; all ranks must run the same program on the same configuration and data");
+      throw disagreement(name(other), in_words(theirs), name(rank_), in_words(call));
 }
 
 }  // namespace lab

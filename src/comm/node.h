@@ -10,23 +10,11 @@
 #include <memory>
 #include <vector>
 
+#include "comm/call.h"
 #include "comm/waiting.h"
-#include "lab/comm/communicator.h"
 #include "lab/core/shared_segment.h"
 
 namespace lab {
-
-enum class Task : int32_t { all_reduce, broadcast, all_gather, exchange, barrier, view, allocate };
-
-// What a rank comes to a meeting for; the same for all.
-struct Call {
-  Task task = Task::barrier;
-  DType type = DType::u8;
-  ReduceOp op = ReduceOp::sum;
-  int32_t root = 0;
-  int64_t count = 0;
-  bool operator==(const Call&) const = default;
-};
 
 // Not for several threads at a time. Every rank must come to every meeting.
 class Node {

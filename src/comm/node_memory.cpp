@@ -29,7 +29,7 @@ T read(const std::byte* at) {
 }  // namespace
 
 std::optional<BufferMemory> NodeMemory::allocate(int64_t bytes) {
-  const Call call{.task = Task::allocate, .count = bytes};
+  const Call call{.kind = Collective::allocate, .count = bytes};
   const size_t stride = (static_cast<size_t>(bytes) + 4095) / 4096 * 4096;
   const size_t whole = stride * static_cast<size_t>(node_.size()),
                own = stride * static_cast<size_t>(node_.rank());

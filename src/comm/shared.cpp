@@ -43,7 +43,7 @@ class Shared final : public Communicator {
   const char* name() const override { return between_.all ? "shared memory and mpi" : "shared memory"; }
 
   void all_reduce(Buffer buffer, ReduceOp op) override {
-    const Call call{Task::all_reduce, buffer.type, op, 0, buffer.count};
+    const Call call{Collective::all_reduce, buffer.type, op, 0, buffer.count};
     if (!between_.all && buffer.bytes() <= small_bytes) return reduce_small(buffer, call);
     const auto seen = memory_.look(call, {&buffer, 1});
     if (!seen.buffers.empty())
@@ -54,7 +54,7 @@ class Shared final : public Communicator {
 
   void broadcast(Buffer buffer, int root) override {
     if (between_.all) return between_.all->broadcast(buffer, root);
-    const Call call{Task::broadcast, buffer.type, {}, root, buffer.count};
+    const Call call{Collective::broadcast, buffer.type, {}, root, buffer.count};
     for_pieces(buffer.bytes(), [&](int64_t first, int64_t n) {
       if (rank_ == root) copy_bytes(node_.own_slot(), bytes_of(buffer) + first, n);
       node_.meet(call);
@@ -64,7 +64,7 @@ class Shared final : public Communicator {
 
   void all_gather(Buffer all) override {
     if (between_.all) return between_.all->all_gather(all);
-    const Call call{Task::all_gather, all.type, {}, 0, all.count};
+    const Call call{Collective::all_gather, all.type, {}, 0, all.count};
     const int64_t part = all.bytes() / size_;
     for_pieces(part, [&](int64_t first, int64_t n) {
       copy_bytes(node_.own_slot(), bytes_of(all) + rank_ * part + first, n);
@@ -80,7 +80,7 @@ class Shared final : public Communicator {
     Inbox inbox(receives, rank_, size_);
     for (bool more = true; more;) {
       outbox.fill(node_.own_slot(), Node::slot_bytes);
-      node_.meet({.task = Task::exchange});
+      node_.meet({.kind = Collective::exchange});
       more = false;
       for (int r = 0; r < size_; ++r)
         if (inbox.take(r, node_.slot(r))) more = true;
@@ -90,7 +90,7 @@ class Shared final : public Communicator {
 
   void barrier() override {
     if (between_.all) return between_.all->barrier();
-    node_.meet({.task = Task::barrier});
+    node_.meet({.kind = Collective::barrier});
   }
 
   BufferMemory allocate(int64_t bytes) override {
@@ -103,7 +103,7 @@ class Shared final : public Communicator {
   std::vector<std::vector<Buffer>> view(std::span<const Buffer> mine) override {
     if (between_.all) return {};
     const Buffer like = mine.empty() ? Buffer{} : mine.front();
-    const auto seen = memory_.look({Task::view, like.type, {}, 0, like.count}, mine);
+    const auto seen = memory_.look({Collective::view, like.type, {}, 0, like.count}, mine);
     std::vector<std::vector<Buffer>> out;
     auto next = seen.buffers.begin();
     for (const size_t count : seen.counts) {

@@ -2,12 +2,11 @@
 //
 //   watchdog_ranks WHAT RANK STEPS [LIMIT [REPORT [FLIGHT]]]
 //
-// WHAT rank RANK does in the middle: nothing kill segv exit0 exit3 throw lastword stop loop apart jitter. A
-// step is an all-reduce and a millisecond. FLIGHT: a folder for flight records.
+// WHAT rank RANK does in the middle: nothing kill segv exit0 exit3 throw lastword stop loop apart differ
+// jitter. A step is an all-reduce and a millisecond. FLIGHT: a folder for flight records.
 
 #include <unistd.h>
 
-#include <array>
 #include <atomic>
 #include <chrono>
 #include <csignal>
@@ -28,7 +27,11 @@ namespace {
 
 using namespace std::chrono_literals;
 
-void go_wrong(const std::string& what, lab::World& world, lab::Communicator& comm) {
+struct Groups {
+  std::unique_ptr<lab::Communicator> steps, other;  // both of all ranks
+};
+
+void go_wrong(const std::string& what, lab::World& world, const Groups& groups) {
   const std::chrono::duration<double> now = std::chrono::system_clock::now().time_since_epoch();
   std::cout << std::fixed << "goes wrong at " << now.count() << std::endl;
   if (what == "kill") raise(SIGKILL);
@@ -41,25 +44,31 @@ void go_wrong(const std::string& what, lab::World& world, lab::Communicator& com
     world.heartbeat().last_word("no memory for 12 GiB");
     raise(SIGABRT);
   }
-  if (what == "apart") {  // waits for what nobody sends
-    double value = 0;
-    const std::array<lab::Message, 1> never = {
-        {{(comm.rank() + 1) % comm.size(), {&value, 1, lab::DType::f64}}}};
-    comm.exchange({}, never);
-  }
+  if (what == "apart") groups.other->barrier();   // where nobody comes
+  if (what == "differ") groups.steps->barrier();  // where all others add up
   if (what == "loop")
     for (std::atomic<int> rounds = 0;;) ++rounds;
 }
 
-void run(lab::World& world, lab::Communicator& comm, const std::string& what, int culprit, int64_t steps) {
+void run(lab::World& world, const Groups& groups, const std::string& what, int culprit, int64_t steps) {
+  lab::Communicator& comm = *groups.steps;
   for (int64_t step = 0; step < steps; ++step) {
     world.heartbeat().step(step);
     const bool slow = what == "jitter" && (step * 7 + comm.rank() * 3) % 10 == 0;
     std::this_thread::sleep_for(slow ? 20ms : 1ms);
-    if (step == steps / 2 && comm.rank() == culprit) go_wrong(what, world, comm);
+    if (step == steps / 2 && comm.rank() == culprit) go_wrong(what, world, groups);
     double value = 1;
     comm.all_reduce({&value, 1, lab::DType::f64}, lab::ReduceOp::sum);
   }
+}
+
+// One rank speaks for all that know of it, and the others end nothing before it has.
+void say(lab::Heartbeat& heartbeat, const lab::Log& log, const std::string& error) {
+  if (heartbeat.first_to_speak()) {
+    log.error(error);
+    heartbeat.has_spoken();
+  }
+  while (!heartbeat.was_spoken()) std::this_thread::sleep_for(1ms);
 }
 
 }  // namespace
@@ -79,11 +88,12 @@ int main(int argc, char** argv) {
   if (argc > 6)
     world.heartbeat().record_in(std::make_unique<lab::FlightRecord>(
         lab::text(argv[6], "/rank-", world.rank(), ".fr"), world.rank(), world.size()));
-  const auto comm = world.communicator(lab::Backend::mpi, log);
+  const Groups groups = {world.communicator(lab::Backend::mpi, log),
+                         world.communicator(lab::Backend::mpi, log)};
   try {
-    run(world, *comm, what, argc > 2 ? std::atoi(argv[2]) : 0, argc > 3 ? std::atoll(argv[3]) : 100);
+    run(world, groups, what, argc > 2 ? std::atoi(argv[2]) : 0, argc > 3 ? std::atoll(argv[3]) : 100);
   } catch (const lab::Error& e) {
-    log.error(e.what(), ": ", where(world.heartbeat().own()));
+    say(world.heartbeat(), log, lab::text(e.what(), ": ", where(world.heartbeat().own())));
     world.abort(e.code());
   }
   world.leave();

@@ -64,6 +64,9 @@ def check_deaths(ranks):
             # A kernel before 6.15 does not tell how, once the launcher has taken note of it.
             check(name, ranks, codes, f"rank {rank} on {HOST} ({how}|ended without a word.*): {PLACE}", [name, rank, 100])
         check("throw", ranks, {65}, f"label 12 is too large: {PLACE}", ["throw", rank, 100])
+        somewhere = r"(barrier|all-reduce \(sum\) of 1 f64)"
+        said = rf"rank \d is in {somewhere} where rank \d is in {somewhere}; all ranks must run the same program .*: in step 50, training, after "
+        check("differ", ranks, {76}, said, ["differ", rank, 100])
 
 
 def check_hangs(ranks, folder):

@@ -72,12 +72,12 @@ TEST(Node, AMeetingShowsEverySlot) {
 
 TEST(Node, RanksThatMeetForDifferentThingsAreTold) {
   on_node(3, 8, [](Node& node) {
-    node.meet({.task = Task::barrier});
+    node.meet({.kind = Collective::barrier});
     try {
       if (node.rank() == 1)
-        node.meet({.task = Task::broadcast, .type = DType::u8, .root = 2, .count = 5});
+        node.meet({.kind = Collective::broadcast, .type = DType::u8, .root = 2, .count = 5});
       else
-        node.meet({.task = Task::all_reduce, .type = DType::f32, .op = ReduceOp::max, .count = 12});
+        node.meet({.kind = Collective::all_reduce, .type = DType::f32, .op = ReduceOp::max, .count = 12});
       ADD_FAILURE() << "rank " << node.rank() << " was not told";
     } catch (const Disagreement& e) {
       EXPECT_THAT(e.what(), HasSubstr("all-reduce (max) of 12 f32"));
@@ -88,12 +88,12 @@ TEST(Node, RanksThatMeetForDifferentThingsAreTold) {
 }
 
 TEST(Node, EachDifferenceCounts) {
-  const Call like{Task::all_reduce, DType::f32, ReduceOp::sum, 0, 12};
-  for (const Call& other : {Call{Task::all_gather, DType::f32, ReduceOp::sum, 0, 12},
-                            Call{Task::all_reduce, DType::f64, ReduceOp::sum, 0, 12},
-                            Call{Task::all_reduce, DType::f32, ReduceOp::min, 0, 12},
-                            Call{Task::all_reduce, DType::f32, ReduceOp::sum, 1, 12},
-                            Call{Task::all_reduce, DType::f32, ReduceOp::sum, 0, 13}})
+  const Call like{Collective::all_reduce, DType::f32, ReduceOp::sum, 0, 12};
+  for (const Call& other : {Call{Collective::all_gather, DType::f32, ReduceOp::sum, 0, 12},
+                            Call{Collective::all_reduce, DType::f64, ReduceOp::sum, 0, 12},
+                            Call{Collective::all_reduce, DType::f32, ReduceOp::min, 0, 12},
+                            Call{Collective::all_reduce, DType::f32, ReduceOp::sum, 1, 12},
+                            Call{Collective::all_reduce, DType::f32, ReduceOp::sum, 0, 13}})
     on_node(2, 8,
             [&](Node& node) { EXPECT_THROW(node.meet(node.rank() == 0 ? like : other), Disagreement); });
 }
