@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "comm/backends.h"
+#include "comm/bf16_sum.h"
 #include "lab/comm/lane.h"
 #include "lab/core/error.h"
 
@@ -96,6 +97,8 @@ class Mpi final : public Communicator {
     wait_all(requests, "all-reduce");
   }
 
+  void all_reduce_bf16(Buffer sums) override { bf16_sum_.all_reduce(*this, sums); }
+
   void broadcast(Buffer buffer, int root) override {
     std::vector<MPI_Request> requests;
     in_pieces(buffer, requests, [&](Buffer piece) {
@@ -153,6 +156,7 @@ class Mpi final : public Communicator {
  private:
   MPI_Comm comm_ = MPI_COMM_NULL;
   int rank_ = 0, size_ = 1;
+  Bf16Sum bf16_sum_;
   Lane lane_;
 };
 

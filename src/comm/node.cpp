@@ -9,7 +9,7 @@ namespace {
 
 const char* name_of(Task task) {
   constexpr std::array names = {"all-reduce", "broadcast", "all-gather", "exchange",
-                                "barrier",    "view",      "allocation"};
+                                "barrier",    "view",      "allocation", "all-reduce by bf16"};
   return names.at(static_cast<size_t>(task));
 }
 

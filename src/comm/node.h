@@ -16,7 +16,16 @@
 
 namespace lab {
 
-enum class Task : int32_t { all_reduce, broadcast, all_gather, exchange, barrier, view, allocate };
+enum class Task : int32_t {
+  all_reduce,
+  broadcast,
+  all_gather,
+  exchange,
+  barrier,
+  view,
+  allocate,
+  all_reduce_bf16
+};
 
 // What a rank comes to a meeting for; the same for all.
 struct Call {

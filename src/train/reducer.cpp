@@ -52,7 +52,7 @@ struct GradientReducer::State {
   Communicator& comm;
   FlatParameters& parameters;
   Numerics numerics;
-  bool during_backward = true;
+  bool during_backward = true, as_bf16 = false;
   BufferMemory memory;                              // of the stack, which other ranks of the node may see
   std::vector<at::Tensor> stack;                    // partial sums; flat gradients plus the riders
   std::vector<std::vector<at::Tensor>> slot_views;  // per slot: its place in each partial sum
@@ -76,6 +76,7 @@ struct GradientReducer::State {
 
   State(Communicator& c, FlatParameters& p, const Options& options)
       : comm(c), parameters(p), numerics(options.numerics), during_backward(options.during_backward) {
+    as_bf16 = options.bf16_between_nodes && p.type() == torch::kFloat32;
     const int64_t total = p.size() + 64 / p.values().element_size();
     make_stack(total);
     partials = partial_sums(numerics, c.rank(), c.size());
@@ -159,8 +160,17 @@ struct GradientReducer::State {
       parts.push_back(as_buffer(stack[static_cast<size_t>(i)]).slice(elements.first, elements.count));
     if (numerics.canonical)
       tree_all_reduce(comm, numerics.leaves, parts, scratch);
+    else if (as_bf16)
+      reduce_as_bf16(parts.front(), elements);
     else
       comm.all_reduce(parts.front(), ReduceOp::sum);
+  }
+
+  // What rides behind the gradients stays exact.
+  void reduce_as_bf16(const Buffer& part, Range elements) {
+    const int64_t behind = std::max<int64_t>(elements.end() - parameters.size(), 0);
+    comm.all_reduce_bf16(part.slice(0, part.count - behind));
+    if (behind > 0) comm.all_reduce(part.slice(part.count - behind, behind), ReduceOp::sum);
   }
 
   // Ends the micro-batch under way: some passes did not reach all parameters, and what none reached has no

@@ -12,11 +12,6 @@ namespace {
 
 constexpr int64_t page_bytes = 4096;  // parts that begin at pages lie one behind the other
 
-Range overlap(Range a, Range b) {
-  const int64_t first = std::max(a.first, b.first);
-  return {first, std::max<int64_t>(std::min(a.end(), b.end()) - first, 0)};
-}
-
 }  // namespace
 
 ShardedOptimizer::ShardedOptimizer(const OptimizerPlan& plan, FlatParameters& parameters, Communicator& comm,
@@ -68,12 +63,14 @@ void ShardedOptimizer::step(const at::Tensor& gradients, const at::Tensor& divis
     optimizer_->step(values, sums, divisor, rate);
   else
     optimizer_->set_steps(steps() + 1);
-  if (sharding_ == Sharding::none) return;
+  parameters_.round(part_of(comm_.rank()));
+  if (sharding_ == Sharding::none) return parameters_.refresh();
   const Errand errand("parameters");
   if (one_copy_)
     comm_.barrier();
   else
     comm_.all_gather({memory_.data.get(), part_ * comm_.size(), as_buffer(values).type});
+  parameters_.refresh();
 }
 
 std::vector<std::string> ShardedOptimizer::state_names() const {

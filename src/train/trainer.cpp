@@ -113,7 +113,8 @@ void Trainer::State::measure(OrderedSums& sums, int64_t row, const Parts& output
 // clip_grad_norm_ and clip_grad_value_ on the mean gradient.
 at::Tensor Trainer::State::divisor(StepSums& sums) const {
   const bool by_value = options.gradient_clip_val > 0 && options.gradient_clip_algorithm == "value";
-  if (by_value || options.dtype() == DType::f64) {  // the fused kernels divide by an f32
+  const bool wide = parameters.type() == torch::kFloat64;
+  if (by_value || wide) {  // the fused kernels divide by an f32
     sums.gradients.div_(sums.weight);
     sums.weight = torch::ones({}, torch::kFloat32);
   }
@@ -121,7 +122,7 @@ at::Tensor Trainer::State::divisor(StepSums& sums) const {
   if (options.gradient_clip_val <= 0 || by_value) return sums.weight;
   const double norm = sums.gradients.norm().item<double>() / sums.weight.item<double>();
   const double factor = std::min(1.0, options.gradient_clip_val / (norm + 1e-6));
-  if (options.dtype() == DType::f64) {
+  if (wide) {
     sums.gradients.mul_(factor);
     return sums.weight;
   }
@@ -239,7 +240,7 @@ void Trainer::State::stop_for_non_finite(int64_t step) {
 Trainer::Trainer(TrainPlan plan, TrainerOptions options, TrainerContext context) {
   agree(context.comm, [&] {
     check(plan, options, context);
-    plan.model.module().to(scalar_type(options.dtype()));
+    set_precision(plan.model.module(), scalar_type(options.dtype()));
     if (context.resume) load_weights(context.resume->file, plan.model.module());
   });
   if (const auto ranks = context.comm.size(); plan.batch_size < ranks)

@@ -46,6 +46,7 @@ class Link final : public lab::Communicator {
     inner_.all_reduce(buffer, op);
     if (seconds > 0) std::this_thread::sleep_for(std::chrono::duration<double>(seconds));
   }
+  void all_reduce_bf16(lab::Buffer sums) override { inner_.all_reduce_bf16(sums); }
   void broadcast(lab::Buffer buffer, int root) override { inner_.broadcast(buffer, root); }
   void all_gather(lab::Buffer all) override { inner_.all_gather(all); }
   void exchange(std::span<const lab::Message> sends, std::span<const lab::Message> receives) override {

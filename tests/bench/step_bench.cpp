@@ -59,6 +59,10 @@ class Counted final : public lab::Communicator {
     if (gradients) count(buffer.bytes());
     if (!gradients || !silent_) inner_.all_reduce(buffer, op);
   }
+  void all_reduce_bf16(lab::Buffer sums) override {
+    count(sums.bytes());
+    if (!silent_) inner_.all_reduce_bf16(sums);
+  }
   void broadcast(lab::Buffer buffer, int root) override { inner_.broadcast(buffer, root); }
   void all_gather(lab::Buffer all) override { inner_.all_gather(all); }
   void exchange(std::span<const lab::Message> sends, std::span<const lab::Message> receives) override {

@@ -18,6 +18,10 @@ class Recording final : public lab::Communicator {
     log.push_back(lab::text("all_reduce ", buffer.count));
     inner_.all_reduce(buffer, op);
   }
+  void all_reduce_bf16(lab::Buffer sums) override {
+    log.push_back(lab::text("all_reduce_bf16 ", sums.count));
+    inner_.all_reduce_bf16(sums);
+  }
   void broadcast(lab::Buffer buffer, int root) override {
     log.push_back(lab::text("broadcast ", buffer.count));
     inner_.broadcast(buffer, root);

@@ -41,6 +41,8 @@ class GradientReducer {
     Numerics numerics;
     double bucket_cap_mb = 25;
     bool during_backward = true;  // false: layers use the communicator until backward has ended
+    // Between nodes gradients of f32 travel as bf16 (Communicator::all_reduce_bf16). Ordinary numerics only.
+    bool bf16_between_nodes = false;
   };
   // Collective; AgreedError where the ranks' plans of buckets differ.
   GradientReducer(Communicator& comm, FlatParameters& parameters, const Options& options);
