@@ -25,6 +25,7 @@ namespace lab::test {
 struct Ranks {
   Communicator& comm;
   std::function<std::unique_ptr<Communicator>()> another;  // group of the same ranks; all must call
+  std::function<int(int rank)> node_of = [](int rank) { return rank; };  // as the backend sees it
 };
 
 struct Backend {
@@ -139,7 +140,7 @@ class RandomOperations {
   template <class T>
   void one() {
     const int ranks = comm_.size(), me = comm_.rank();
-    const auto kind = rng_.integer(0, 4);
+    const auto kind = rng_.integer(0, std::is_same_v<T, float> ? 5 : 4);
     const auto op = static_cast<ReduceOp>(rng_.integer(0, 2));
     const auto root = static_cast<int>(rng_.integer(0, ranks - 1));
     const Buffer buffer = some_buffer(type_of<T>, kind == 2 ? ranks : 1);
@@ -151,11 +152,13 @@ class RandomOperations {
     if (kind == 2) comm_.all_gather(buffer);
     if (kind == 3 && ranks > 1) pass_on(buffer);
     if (kind == 4) comm_.barrier();
+    if (kind == 5) comm_.all_reduce_bf16(buffer);
     const auto wanted = [&](int64_t i) {
       if (kind == 0) return over_ranks<T>(op, ranks, [&](int r) { return whole<T>(r, i, salt_); });
       if (kind == 1) return whole<T>(root, i, salt_);
       if (kind == 2) return whole<T>(static_cast<int>(i / part), i, salt_);
       if (kind == 3 && ranks > 1) return whole<T>((me + ranks - 1) % ranks, i, salt_);
+      if (kind == 5) return over_ranks<T>(ReduceOp::sum, ranks, [&](int r) { return whole<T>(r, i, salt_); });
       return whole<T>(me, i, salt_);
     };
     for (int64_t i = 0; i < buffer.count; ++i)

@@ -4,7 +4,9 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
+#include <limits>
 #include <string>
 #include <type_traits>
 #include <vector>
@@ -59,7 +61,7 @@ class Values {
   T* first_;
 };
 
-// Whole numbers, so that a sum is the same in any order.
+// Whole numbers, so that a sum is the same in any order; of up to 11 ranks in bf16 too.
 template <class T>
 T whole(int rank, int64_t i, uint64_t salt = 0) {
   const auto mixed = static_cast<uint64_t>(i) * 31 + static_cast<uint64_t>(rank) * 17 + salt * 7;
@@ -85,6 +87,17 @@ T rough(int rank, int64_t i) {
   mixed ^= mixed >> 31;
   const double digits = static_cast<double>(static_cast<int64_t>(mixed)) / 9.3e18;
   return static_cast<T>(digits * static_cast<double>(1 << (mixed % 24)));
+}
+
+// To the nearest number with eight binary digits, of two the even one.
+inline float rounded_to_bf16(float number) {
+  if (!std::isfinite(number)) return number;
+  int exponent = 0;
+  std::frexp(number, &exponent);
+  const double unit = std::ldexp(1.0, std::max(exponent, -125) - 8);
+  const double rounded = std::nearbyint(number / unit) * unit;
+  if (std::abs(rounded) < std::ldexp(1.0, 128)) return static_cast<float>(rounded);
+  return std::copysign(std::numeric_limits<float>::infinity(), number);
 }
 
 inline uint64_t hash_of(const Buffer& buffer) {

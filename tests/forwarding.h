@@ -18,6 +18,7 @@ class Forwarding : public Communicator {
   int size() const override { return inner_.size(); }
   const char* name() const override { return inner_.name(); }
   void all_reduce(Buffer buffer, ReduceOp op) override { inner_.all_reduce(buffer, op); }
+  void all_reduce_bf16(Buffer sums) override { inner_.all_reduce_bf16(sums); }
   void broadcast(Buffer buffer, int root) override { inner_.broadcast(buffer, root); }
   void all_gather(Buffer all) override { inner_.all_gather(all); }
   void exchange(std::span<const Message> sends, std::span<const Message> receives) override {

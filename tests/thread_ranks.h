@@ -11,6 +11,7 @@
 #include <thread>
 #include <vector>
 
+#include "comm/bf16_sum.h"
 #include "lab/comm/communicator.h"
 #include "lab/comm/lane.h"
 #include "lab/core/error.h"
@@ -51,6 +52,7 @@ class ThreadCommunicator final : public Communicator {
     });
     copy(buffer.data, sum.data(), buffer.bytes());
   }
+  void all_reduce_bf16(Buffer sums) override { bf16_sum_.all_reduce(*this, sums); }
   void broadcast(Buffer buffer, int root) override {
     together(buffer, [&] {
       if (rank_ != root) copy(buffer.data, shown<Buffer>(root).data, buffer.bytes());
@@ -140,6 +142,7 @@ class ThreadCommunicator final : public Communicator {
 
   std::shared_ptr<ThreadGroup> group_;
   int rank_;
+  Bf16Sum bf16_sum_;
   Lane lane_;
 };
 

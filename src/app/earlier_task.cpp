@@ -81,7 +81,7 @@ std::optional<EarlierRun> earlier_run(const Session& session, const RunConfig& c
   std::optional<ModelOfTask> model;
   if (!task_id.empty()) model = ModelOfTask{task_id, name};
   if (model) path = fetched(session, config, access, *model).path;
-  plan.model.module().to(scalar_type(config.trainer.dtype()));
+  set_precision(plan.model.module(), scalar_type(config.trainer.dtype()));
   const std::string from = model ? text(quoted(name), " from ", task_id) : path;
   if (weights_only) {
     session.log.info("Loading weights ", from);

@@ -44,7 +44,7 @@ void infer(Session& session, const std::vector<Experiment>& experiments) {
   agree(session.comm, [&] { data = sources[0]->identity(); });
   require_equal(session.comm, {"data set", data});
   agree(session.comm, [&] {
-    plan.model.module().to(scalar_type(config.trainer.dtype()));
+    set_precision(plan.model.module(), scalar_type(config.trainer.dtype()));
     if (session.comm.rank() == 0) {
       const WeightsFile file = weights_file(session, config, plan.weights);
       plan.weights = file.path();

@@ -55,6 +55,8 @@ void describe(Fields<TrainerOptions>& f) {
   f("gradient_clip_val", &T::gradient_clip_val, at_least(0), "bound of the mean gradient; 0: no clipping");
   f("gradient_clip_algorithm", &T::gradient_clip_algorithm, one_of({"norm", "value"}),
     "what the bound is of: the norm, or each value");
+  f("gradient_compression", &T::gradient_compression, one_of({"none", "bf16"}),
+    "bf16: gradients of 32 bits take half the bytes between nodes, rounded; not for canonical numerics");
   f("sync_batchnorm", &T::sync_batchnorm,
     "BatchNorm learns from the whole batch of all ranks, not from each rank's share");
   f("strategy", &T::strategy, one_of({"ddp", "zero1"}),

@@ -14,6 +14,10 @@ class Beating final : public Communicator {
     const InCollective here(heartbeat_, Collective::all_reduce, buffer.bytes(), buffer.type);
     inner_->all_reduce(buffer, op);
   }
+  void all_reduce_bf16(Buffer sums) override {
+    const InCollective here(heartbeat_, Collective::all_reduce_bf16, sums.bytes() / 2, DType::bf16);
+    inner_->all_reduce_bf16(sums);
+  }
   void broadcast(Buffer buffer, int root) override {
     const InCollective here(heartbeat_, Collective::broadcast, buffer.bytes(), buffer.type);
     inner_->broadcast(buffer, root);

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "comm/backends.h"
+#include "comm/bf16_sum.h"
 #include "comm/call.h"
 #include "lab/comm/lane.h"
 #include "lab/core/error.h"
@@ -125,6 +126,8 @@ class Mpi final : public Communicator {
     wait_all(requests, "all-reduce");
   }
 
+  void all_reduce_bf16(Buffer sums) override { bf16_sum_.all_reduce(*this, sums); }
+
   void broadcast(Buffer buffer, int root) override {
     meet({Collective::broadcast, buffer.type, {}, root, buffer.count});
     std::vector<MPI_Request> requests;
@@ -231,6 +234,7 @@ class Mpi final : public Communicator {
   MPI_Comm comm_ = MPI_COMM_NULL, notices_ = MPI_COMM_NULL;
   int rank_ = 0, size_ = 1;
   int64_t sequence_ = 0;  // of the collectives of this group
+  Bf16Sum bf16_sum_;
   Lane lane_;
 };
 

@@ -13,6 +13,7 @@ class Self final : public Communicator {
   int size() const override { return 1; }
   const char* name() const override { return "self"; }
   void all_reduce(Buffer, ReduceOp) override {}
+  void all_reduce_bf16(Buffer) override {}
   void broadcast(Buffer, int) override {}
   void all_gather(Buffer) override {}
   void exchange(std::span<const Message> sends, std::span<const Message> receives) override {

@@ -42,15 +42,8 @@ class Shared final : public Communicator {
   int size() const override { return size_; }
   const char* name() const override { return between_.all ? "shared memory and mpi" : "shared memory"; }
 
-  void all_reduce(Buffer buffer, ReduceOp op) override {
-    const Call call{Collective::all_reduce, buffer.type, op, 0, buffer.count};
-    if (!between_.all && buffer.bytes() <= small_bytes) return reduce_small(buffer, call);
-    const auto seen = memory_.look(call, {&buffer, 1});
-    if (!seen.buffers.empty())
-      reduce_in_place(seen.buffers, call);
-    else
-      reduce_in_pieces(buffer, call);
-  }
+  void all_reduce(Buffer buffer, ReduceOp op) override { reduce(buffer, op, Collective::all_reduce); }
+  void all_reduce_bf16(Buffer sums) override { reduce(sums, ReduceOp::sum, Collective::all_reduce_bf16); }
 
   void broadcast(Buffer buffer, int root) override {
     if (between_.all) return between_.all->broadcast(buffer, root);
@@ -148,6 +141,16 @@ class Shared final : public Communicator {
     return parts_;
   }
 
+  void reduce(Buffer buffer, ReduceOp op, Task task) {
+    const Call call{task, buffer.type, op, 0, buffer.count};
+    if (!between_.all && buffer.bytes() <= small_bytes) return reduce_small(buffer, call);
+    const auto seen = memory_.look(call, {&buffer, 1});
+    if (!seen.buffers.empty())
+      reduce_in_place(seen.buffers, call);
+    else
+      reduce_in_pieces(buffer, call);
+  }
+
   void reduce_small(Buffer buffer, const Call& call) {
     copy_bytes(node_.own_slot(), buffer.data, buffer.bytes());
     node_.meet(call);
@@ -158,17 +161,20 @@ class Shared final : public Communicator {
     if (const Range part = slice(call.count, call.type); part.count > 0) {
       parts_.clear();
       for (const Buffer& buffer : all) parts_.push_back(buffer.slice(part.first, part.count));
-      reduce_slice(call.op, parts_, parts_);
+      reduce_slice(call, parts_, parts_);
     }
     node_.meet(call);
   }
 
   // Leaves in each of `out` what all ranks of all nodes have in their `in`.
-  void reduce_slice(ReduceOp op, std::span<const Buffer> in, std::span<const Buffer> out) {
-    if (!between_.likes) return fold(op, in, out);
+  void reduce_slice(const Call& call, std::span<const Buffer> in, std::span<const Buffer> out) {
+    if (!between_.likes) return fold(call.op, in, out);
     const Buffer first = out.front();
-    fold(op, in, {&first, 1});
-    between_.likes->all_reduce(first, op);
+    fold(call.op, in, {&first, 1});
+    if (call.task == Task::all_reduce_bf16)
+      between_.likes->all_reduce_bf16(first);
+    else
+      between_.likes->all_reduce(first, call.op);
     for (const Buffer& other : out.subspan(1)) copy_bytes(other.data, first.data, first.bytes());
   }
 
@@ -185,7 +191,7 @@ class Shared final : public Communicator {
       if (t >= 1 && t <= pieces)
         if (const Range part = slice(piece(t - 1).count, call.type); part.count > 0) {
           const Buffer sum = Buffer{node_.next_board(), most, call.type}.slice(part.first, part.count);
-          reduce_slice(call.op, slots(call, part), {&sum, 1});
+          reduce_slice(call, slots(call, part), {&sum, 1});
         }
       if (t >= 2) copy_bytes(piece(t - 2).data, node_.board(), piece(t - 2).bytes());
       if (t <= pieces) node_.meet(call);

@@ -81,9 +81,9 @@ FlightHead checked_head(const std::string& bytes, const std::string& path) {
 
 FlightEntry entry_of(const FlightSlot& slot, const std::string& path) {
   if (slot.kind < static_cast<int>(Collective::all_reduce) ||
-      slot.kind > static_cast<int>(Collective::allocate) || slot.type > static_cast<int>(DType::boolean) ||
-      slot.phase > static_cast<int>(Phase::ending) || slot.bytes < 0 || slot.step < -1 ||
-      (slot.ended != 0 && slot.ended < slot.began))
+      slot.kind > static_cast<int>(Collective::all_reduce_bf16) ||
+      slot.type > static_cast<int>(DType::boolean) || slot.phase > static_cast<int>(Phase::ending) ||
+      slot.bytes < 0 || slot.step < -1 || (slot.ended != 0 && slot.ended < slot.began))
     damaged(path, "collective ", slot.sequence, " holds numbers that cannot be");
   FlightEntry entry;
   static_cast<CollectiveCall&>(entry) = {slot.sequence,

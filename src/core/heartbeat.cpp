@@ -38,8 +38,8 @@ const char* name_of(Phase phase) {
 }
 
 const char* name_of(Collective kind) {
-  constexpr std::array names = {"no collective", "all-reduce", "broadcast", "all-gather",
-                                "exchange",      "barrier",    "view",      "allocation"};
+  constexpr std::array names = {"no collective", "all-reduce", "broadcast",  "all-gather",        "exchange",
+                                "barrier",       "view",       "allocation", "all-reduce by bf16"};
   return names.at(static_cast<size_t>(kind));
 }
 

@@ -50,7 +50,8 @@ std::string describe_options(const TrainerOptions& o) {
   return text("max_epochs = ", o.max_epochs, "\nmax_steps = ", o.max_steps,
               "\ncheck_val_every_n_epoch = ", o.check_val_every_n_epoch,
               "\ngradient_clip_val = ", shortest(o.gradient_clip_val),
-              "\ngradient_clip_algorithm = ", o.gradient_clip_algorithm, "\nstrategy = ", o.strategy,
+              "\ngradient_clip_algorithm = ", o.gradient_clip_algorithm,
+              "\ngradient_compression = ", o.gradient_compression, "\nstrategy = ", o.strategy,
               "\nenable_checkpointing = ", o.enable_checkpointing,
               "\ncheckpoint_every_n_steps = ", o.checkpoint_every_n_steps,
               "\nbucket_cap_mb = ", shortest(o.bucket_cap_mb));

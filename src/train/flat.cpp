@@ -3,6 +3,7 @@
 #include <torch/types.h>
 
 #include <algorithm>
+#include <map>
 #include <set>
 
 #include "lab/core/errand.h"
@@ -17,6 +18,20 @@ int64_t aligned(int64_t elements, int64_t element_bytes) {
   return (elements + unit - 1) / unit * unit;
 }
 
+// Sums of gradients take 32 bits at least.
+at::ScalarType type_for(const std::vector<FlatParameters::Slot>& slots) {
+  at::ScalarType type = torch::kFloat32;
+  for (const auto& slot : slots) {
+    const at::ScalarType own = slot.parameter.scalar_type();
+    if (own == torch::kFloat64)
+      type = own;
+    else if (own != torch::kFloat32 && own != torch::kFloat16 && own != torch::kBFloat16)
+      throw ConfigError("parameter ", slot.name, " is of type ", own,
+                        "; what is trained must be of floats of 16, 32 or 64 bits");
+  }
+  return type;
+}
+
 }  // namespace
 
 FlatParameters::FlatParameters(torch::nn::Module& module) {
@@ -27,16 +42,13 @@ FlatParameters::FlatParameters(torch::nn::Module& module) {
   if (slots_.empty())
     throw ConfigError("the model has no trainable parameter; is every layer frozen, or none registered?");
   std::reverse(slots_.begin(), slots_.end());
-  const auto type = slots_.front().parameter.scalar_type();
+  const at::ScalarType type = type_for(slots_);
   int64_t end = 0;
   for (auto& slot : slots_) {
-    if (slot.parameter.scalar_type() != type)
-      throw ConfigError("parameter ", slot.name, " is of type ", slot.parameter.scalar_type(), " and ",
-                        slots_.front().name, " of ", type, "; all trainable parameters must have one type");
     slot.elements = {end, slot.parameter.numel()};
-    end += aligned(slot.parameter.numel(), slot.parameter.element_size());
+    end += aligned(slot.parameter.numel(), static_cast<int64_t>(c10::elementSize(type)));
   }
-  move_to(torch::zeros({end}, slots_.front().parameter.options().requires_grad(false)));
+  move_to(torch::zeros({end}, slots_.front().parameter.options().dtype(type).requires_grad(false)));
 }
 
 void FlatParameters::move_to(const at::Tensor& flat) {
@@ -45,8 +57,26 @@ void FlatParameters::move_to(const at::Tensor& flat) {
   for (auto& slot : slots_) {
     const at::Tensor place = view(values_, slot);
     place.copy_(slot.parameter);
-    slot.parameter.set_data(place);
+    if (!is_narrower(slot)) slot.parameter.set_data(place);
   }
+}
+
+bool FlatParameters::is_narrower(const Slot& slot) const { return slot.parameter.scalar_type() != type(); }
+
+void FlatParameters::round(Range elements) {
+  const torch::NoGradGuard no_grad;
+  for (const auto& slot : slots_) {
+    if (!is_narrower(slot)) continue;
+    const Range here = overlap(slot.elements, elements);
+    const at::Tensor part = values_.narrow(0, here.first, here.count);
+    part.copy_(part.to(slot.parameter.scalar_type()));
+  }
+}
+
+void FlatParameters::refresh() {
+  const torch::NoGradGuard no_grad;
+  for (const auto& slot : slots_)
+    if (is_narrower(slot)) at::Tensor(slot.parameter).copy_(view(values_, slot));
 }
 
 at::Tensor FlatParameters::view(const at::Tensor& flat, const Slot& slot) {
@@ -55,24 +85,32 @@ at::Tensor FlatParameters::view(const at::Tensor& flat, const Slot& slot) {
 
 FlatBuffers::FlatBuffers(torch::nn::Module& module) {
   const torch::NoGradGuard no_grad;
-  std::vector<at::Tensor> floats;
+  std::map<at::ScalarType, std::vector<at::Tensor>> floats;
   std::set<c10::TensorImpl*> seen;
   for (const auto& item : module.named_buffers()) {
     if (!item.value().defined() || !seen.insert(item.value().unsafeGetTensorImpl()).second) continue;
     if (item.value().is_floating_point())
-      floats.push_back(item.value());
+      floats[item.value().scalar_type()].push_back(item.value());
     else
       integers_.push_back({item.key(), item.value()});
   }
-  std::vector<at::Tensor> flat;
-  for (const auto& buffer : floats) flat.push_back(buffer.reshape({-1}));
-  values_ = flat.empty() ? torch::zeros({0}) : torch::cat(flat).contiguous();
-  int64_t first = 0;
-  for (auto& buffer : floats) {
-    const int64_t count = buffer.numel();
-    buffer.set_data(values_.narrow(0, first, count).view(buffer.sizes()));
-    first += count;
+  for (auto& [type, buffers] : floats) {
+    std::vector<at::Tensor> flat;
+    for (const auto& buffer : buffers) flat.push_back(buffer.reshape({-1}));
+    values_.push_back(torch::cat(flat).contiguous());
+    int64_t first = 0;
+    for (auto& buffer : buffers) {
+      const int64_t count = buffer.numel();
+      buffer.set_data(values_.back().narrow(0, first, count).view(buffer.sizes()));
+      first += count;
+    }
   }
+}
+
+int64_t FlatBuffers::count() const {
+  int64_t count = 0;
+  for (const at::Tensor& values : values_) count += values.numel();
+  return count;
 }
 
 void broadcast_model(Communicator& comm, torch::nn::Module& module) {

@@ -9,6 +9,7 @@
 #include "lab/comm/agreement.h"
 #include "lab/core/error.h"
 #include "lab/train/evaluator.h"
+#include "lab/train/tensor_buffer.h"
 #include "train/trainer_state.h"
 
 namespace lab {
@@ -44,9 +45,23 @@ bool compares_batch_norm(const TrainerOptions& options) {
   return options.sync_batchnorm && options.accumulate_grad_batches == 1 && options.dtype() == DType::f64;
 }
 
-double gradient_tolerance(const TrainerOptions& options) {
-  if (compares_batch_norm(options)) return 1e-9;
-  return options.dtype() == DType::f64 ? 1e-12 : 1e-5;
+double gradient_tolerance(const TrainerOptions& options, std::span<const DType> types) {
+  double tolerance = compares_batch_norm(options) ? 1e-9 : 1e-12;
+  for (const DType type : types)
+    tolerance = std::max(tolerance, type == DType::bf16  ? 2e-2
+                                    : type == DType::f16 ? 2.5e-3
+                                    : type == DType::f32 ? 1e-5
+                                                         : 0);
+  return tolerance;
+}
+
+// Those of the parameters, and of what goes between nodes.
+std::vector<DType> Trainer::State::gradient_types() const {
+  std::vector<DType> types;
+  for (const auto& slot : parameters.slots()) types.push_back(dtype_of(slot.parameter.scalar_type()));
+  if (options.gradient_compression == "bf16" && parameters.type() == torch::kFloat32)
+    types.push_back(DType::bf16);
+  return types;
 }
 
 // Layers as they can be compared: what is random is off, and BatchNorm is a function of one sample, unless it
@@ -67,7 +82,7 @@ at::Tensor Trainer::State::gradient_at_once(int64_t step, Range positions) const
   const auto gradients =
       torch::autograd::grad({loss.sum}, wanted, {}, std::nullopt, false, /*allow_unused=*/true);
   const torch::NoGradGuard no_grad;
-  const at::Tensor flat = torch::zeros({parameters.size()}, wanted.front().options().requires_grad(false));
+  const at::Tensor flat = torch::zeros({parameters.size()}, parameters.type());
   for (size_t i = 0; i < wanted.size(); ++i)
     if (gradients[i].defined()) FlatParameters::view(flat, parameters.slots()[i]).copy_(gradients[i]);
   return flat.div_(loss.weight);
@@ -90,7 +105,8 @@ GradientComparison Trainer::State::compare_gradients(int64_t step) {
       return gradient_at_once(step, {first, count});
     }();
     const at::Tensor difference = sums.gradients - whole;
-    const double least = 0.01 * whole.norm().item<double>(), tolerance = gradient_tolerance(options);
+    const double least = 0.01 * whole.norm().item<double>(),
+                 tolerance = gradient_tolerance(options, gradient_types());
     for (const auto& slot : parameters.slots()) {
       const auto apart = FlatParameters::view(difference, slot).norm().item<double>();
       const auto norm = FlatParameters::view(whole, slot).norm().item<double>();

@@ -12,7 +12,7 @@ namespace lab {
 int64_t LeafBuffers::width() const {
   int64_t integers = 0;
   for (const auto& buffer : buffers_.integers()) integers += buffer.tensor.numel();
-  return 1 + buffers_.values().numel() + integers;
+  return 1 + buffers_.count() + integers;
 }
 
 LeafBuffers::LeafBuffers(torch::nn::Module& module, Range own_leaves, int64_t all_leaves)
@@ -29,8 +29,11 @@ void LeafBuffers::load(int64_t leaf) {
 }
 
 void LeafBuffers::put_into_module(const at::Tensor& row) {
-  int64_t at = 1 + buffers_.values().numel();
-  buffers_.values().copy_(row.narrow(0, 1, at - 1));
+  int64_t at = 1;
+  for (const at::Tensor& floats : buffers_.values()) {
+    floats.copy_(row.narrow(0, at, floats.numel()));
+    at += floats.numel();
+  }
   for (const auto& [name, tensor] : buffers_.integers()) {
     at::Tensor(tensor).copy_(row.narrow(0, at, tensor.numel()).view(tensor.sizes()));
     at += tensor.numel();
@@ -42,8 +45,11 @@ void LeafBuffers::store(int64_t leaf, int64_t samples) {
   const torch::NoGradGuard no_grad;
   const at::Tensor row = sets_[leaf];
   row[0].add_(samples);
-  int64_t at = 1 + buffers_.values().numel();
-  row.narrow(0, 1, at - 1).copy_(buffers_.values());
+  int64_t at = 1;
+  for (const at::Tensor& floats : buffers_.values()) {
+    row.narrow(0, at, floats.numel()).copy_(floats);
+    at += floats.numel();
+  }
   for (const auto& [name, tensor] : buffers_.integers()) {
     row.narrow(0, at, tensor.numel()).copy_(tensor.reshape({-1}));
     at += tensor.numel();
@@ -75,7 +81,7 @@ at::Tensor LeafBuffers::combined(const at::Tensor& all) const {
   at::Tensor row = std::get<0>(all.max(0));
   const double seen = all.select(1, 0).sum().item<double>();
   row[0].fill_(seen);
-  at::Tensor floats = row.narrow(0, 1, buffers_.values().numel());
+  at::Tensor floats = row.narrow(0, 1, buffers_.count());
   const at::Tensor sets = all.narrow(1, 1, floats.numel());
   if (seen == 0) {
     floats.copy_(sets[0]);

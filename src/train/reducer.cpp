@@ -55,7 +55,7 @@ struct GradientReducer::State {
   Communicator& comm;
   FlatParameters& parameters;
   Numerics numerics;
-  bool during_backward = true, norm = false;
+  bool during_backward = true, norm = false, as_bf16 = false;
   Range part;                     // of the sums that this rank wants
   bool in_parts = false;          // each rank adds up its own alone, where all ranks' stacks lie
   BufferMemory memory;            // of the stack, which other ranks of the node may see
@@ -68,8 +68,9 @@ struct GradientReducer::State {
   std::vector<std::byte> scratch;  // of the tree sum; used by the lane alone
 
   MicroBatch now;
+  int passes = 1;
   bool last = false, open = false;
-  std::vector<char> arrived;         // per slot, in this micro-batch
+  std::vector<int> gradients;        // per slot: how many passes of this micro-batch made one
   std::vector<int64_t> missing;      // per bucket: slots not arrived in the last micro-batch
   std::vector<int64_t> order;        // in which buckets are reduced
   std::vector<int64_t> whole_order;  // in which they became whole in this step's last micro-batch
@@ -85,6 +86,7 @@ struct GradientReducer::State {
         during_backward(options.during_backward),
         norm(options.norm),
         part{0, p.size()} {
+    as_bf16 = options.bf16_between_nodes && p.type() == torch::kFloat32;
     const int64_t total = p.size() + 64 / p.values().element_size();
     make_stack(total);
     partials = partial_sums(numerics, c.rank(), c.size());
@@ -101,7 +103,7 @@ struct GradientReducer::State {
     for (size_t b = 0; b < buckets.size(); ++b)
       bucket_of.insert(bucket_of.end(), static_cast<size_t>(buckets[b].slots.count), b);
     for (size_t b = 0; b < buckets.size(); ++b) order.push_back(static_cast<int64_t>(b));
-    arrived.assign(ranges.size(), 0);
+    gradients.assign(ranges.size(), 0);
     require_equal(comm, {"bucket plan", text_of(buckets, dtype_of(p.values().scalar_type()))});
   }
 
@@ -118,18 +120,27 @@ struct GradientReducer::State {
           parameters.values().options().requires_grad(false)));
   }
 
-  // Backward made this slot's gradient: take it, so that the parameter has none when the next backward starts
-  // and autograd can hand over its tensor without a copy.
-  void take(size_t slot, const at::Tensor& parameter) {
+  // A backward pass made this slot's gradient. While more passes may come, autograd adds theirs to it, where
+  // it lies.
+  void arrived(size_t slot) {
+    if (++gradients[slot] > passes)
+      throw Bug("parameter ", parameters.slots()[slot].name, " got gradient number ", gradients[slot],
+                " of a micro-batch that was armed for ", passes, passes == 1 ? " backward pass" : " passes");
+    if (gradients[slot] == passes) take(slot);
+  }
+
+  // The parameter is left without gradient when the next backward starts, so that autograd can hand over its
+  // tensor without a copy.
+  void take(size_t slot) {
     const torch::NoGradGuard no_grad;
-    at::Tensor gradient = parameter.grad();
+    const at::Tensor& parameter = parameters.slots()[slot].parameter;
+    const at::Tensor gradient = parameter.grad();
     parameter.mutable_grad().reset();
     put(slot, gradient);
   }
 
   void put(size_t slot, const at::Tensor& gradient) {
     place(now.placement, slot_views[slot], gradient);
-    arrived[slot] = 1;
     if (!last) return;
     const size_t bucket = bucket_of[slot];
     missing[bucket] -= 1;
@@ -158,6 +169,8 @@ struct GradientReducer::State {
     const auto parts = partial_sums_of(elements);
     if (numerics.canonical)
       tree_all_reduce(comm, numerics.leaves, parts, scratch);
+    else if (as_bf16)
+      reduce_as_bf16(parts.front(), elements);
     else
       comm.all_reduce(parts.front(), ReduceOp::sum);
   }
@@ -195,11 +208,23 @@ struct GradientReducer::State {
     return told;
   }
 
-  // Ends the micro-batch under way: what did not arrive has no gradient.
+  // What rides behind the gradients stays exact.
+  void reduce_as_bf16(const Buffer& part, Range elements) {
+    const int64_t behind = std::max<int64_t>(elements.end() - parameters.size(), 0);
+    comm.all_reduce_bf16(part.slice(0, part.count - behind));
+    if (behind > 0) comm.all_reduce(part.slice(part.count - behind, behind), ReduceOp::sum);
+  }
+
+  // Ends the micro-batch under way: some passes did not reach all parameters, and what none reached has no
+  // gradient.
   void close_micro_batch() {
     const torch::NoGradGuard no_grad;
-    for (size_t slot = 0; slot < arrived.size(); ++slot) {
-      if (arrived[slot]) continue;
+    for (size_t slot = 0; slot < gradients.size(); ++slot) {
+      if (gradients[slot] == passes) continue;
+      if (gradients[slot] > 0) {
+        take(slot);
+        continue;
+      }
       if (first_step && now.positions.count > 0) unused.push_back(parameters.slots()[slot].name);
       put(slot, {});
     }
@@ -209,14 +234,14 @@ struct GradientReducer::State {
 
 namespace {
 
-// Calls the reducer as soon as a parameter's gradient is whole.
+// Calls the reducer as soon as a backward pass has made a parameter's gradient.
 class GradientHook final : public torch::autograd::PostAccumulateGradHook {
  public:
-  explicit GradientHook(std::function<void(const at::Tensor&)> take) : take_(std::move(take)) {}
-  void operator()(const torch::autograd::Variable& parameter) override { take_(parameter); }
+  explicit GradientHook(std::function<void()> arrived) : arrived_(std::move(arrived)) {}
+  void operator()(const torch::autograd::Variable&) override { arrived_(); }
 
  private:
-  std::function<void(const at::Tensor&)> take_;
+  std::function<void()> arrived_;
 };
 
 }  // namespace
@@ -226,7 +251,7 @@ GradientReducer::GradientReducer(Communicator& comm, FlatParameters& parameters,
   for (size_t slot = 0; slot < parameters.slots().size(); ++slot)
     torch::autograd::impl::set_post_acc_grad_hooks(
         parameters.slots()[slot].parameter,
-        std::make_unique<GradientHook>([s = state_.get(), slot](const at::Tensor& p) { s->take(slot, p); }));
+        std::make_unique<GradientHook>([s = state_.get(), slot] { s->arrived(slot); }));
 }
 
 GradientReducer::~GradientReducer() {
@@ -235,14 +260,16 @@ GradientReducer::~GradientReducer() {
 }
 
 void GradientReducer::arm(const MicroBatch& micro_batch, const WeightedSum& loss, bool last,
-                          const StepNotes& notes) {
+                          const StepNotes& notes, int passes) {
+  if (passes < 1) throw Bug("a micro-batch of ", passes, " backward passes");
   State& s = *state_;
   if (s.open) s.close_micro_batch();
   const torch::NoGradGuard no_grad;
   s.now = micro_batch;
+  s.passes = passes;
   s.last = last;
   s.open = true;
-  std::fill(s.arrived.begin(), s.arrived.end(), 0);
+  std::fill(s.gradients.begin(), s.gradients.end(), 0);
   place(micro_batch.placement, s.rider_views, riders(loss, notes, s.stack.front().scalar_type()));
   if (!last) return;
   s.launched = 0;

@@ -14,11 +14,6 @@ namespace {
 // So that the ranks' parts lie one behind the other in shared memory, they are whole pages.
 static_assert(part_unit % 4096 == 0);
 
-Range overlap(Range a, Range b) {
-  const int64_t first = std::max(a.first, b.first);
-  return {first, std::max<int64_t>(std::min(a.end(), b.end()) - first, 0)};
-}
-
 }  // namespace
 
 ShardedOptimizer::ShardedOptimizer(const OptimizerPlan& plan, FlatParameters& parameters, Communicator& comm,
@@ -96,12 +91,14 @@ void ShardedOptimizer::step(const at::Tensor& gradients, const at::Tensor& divis
     optimizer_->step(values, sums, divisor, rate);
   else
     optimizer_->set_steps(steps() + 1);
-  if (!parted_) return;
+  parameters_.round(part());
+  if (!parted_) return parameters_.refresh();
   const Errand errand("parameters");
   if (one_copy_)
     comm_.barrier();
   else
     comm_.all_gather({parameters_.values().data_ptr(), part_ * comm_.size(), as_buffer(values).type});
+  parameters_.refresh();
 }
 
 std::vector<std::string> ShardedOptimizer::state_names() const {

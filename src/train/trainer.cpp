@@ -121,7 +121,7 @@ at::Tensor Trainer::State::clip(StepSums& sums) const {
   }
   const double factor = std::min(1.0, bound / (sums.norm + 1e-6));
   if (factor == 1) return {};
-  if (options.dtype() != DType::f64) return torch::full({}, 1 / factor, torch::kFloat32);
+  if (parameters.type() != torch::kFloat64) return torch::full({}, 1 / factor, torch::kFloat32);
   gradients.mul_(factor);  // the fused kernels divide by an f32
   return {};
 }
@@ -237,7 +237,7 @@ void Trainer::State::stop_for_non_finite(int64_t step) {
 Trainer::Trainer(TrainPlan plan, TrainerOptions options, TrainerContext context) {
   agree(context.comm, [&] {
     check(plan, options, context);
-    plan.model.module().to(scalar_type(options.dtype()));
+    set_precision(plan.model.module(), scalar_type(options.dtype()));
     if (context.resume) load_weights(context.resume->file, plan.model.module());
   });
   if (const auto ranks = context.comm.size(); plan.batch_size < ranks)

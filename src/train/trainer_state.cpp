@@ -36,7 +36,8 @@ Trainer::State::State(TrainPlan p, TrainerOptions o, TrainerContext c)
                 options.strategy == "zero1" ? Sharding::zero1 : Sharding::ddp),
       reducer(comm, parameters,
               {numerics, options.bucket_cap_mb, !options.sync_batchnorm,
-               options.gradient_clip_val > 0 && options.gradient_clip_algorithm == "norm"}),
+               options.gradient_clip_val > 0 && options.gradient_clip_algorithm == "norm",
+               options.gradient_compression == "bf16"}),
       buffers(plan.model.module(), leaves_of(numerics, comm.rank(), comm.size()),
               leaf_count(numerics, comm.size())),
       train_sums(leaf_count(numerics, comm.size()), 1 + static_cast<int64_t>(plan.metrics.size())),
@@ -104,6 +105,11 @@ void check(const TrainPlan& plan, const TrainerOptions& options, const TrainerCo
     throw ConfigError("canonical numerics with trainer.init.virtual_ranks = ", options.virtual_ranks,
                       " run on at most that many ranks, not on ", ranks,
                       "; start fewer ranks, or raise virtual_ranks, which changes the bits");
+  if (options.canonical() && options.gradient_compression != "none")
+    throw ConfigError(
+        "trainer.init.gradient_compression = ", quoted(options.gradient_compression),
+        " is not for canonical numerics: gradients are rounded once per node, so the bits would "
+        "depend on how many nodes there are; take one of the two out");
   if (options.sync_batchnorm) check_sync_batchnorm(plan.model.module(), options);
   if (context.train->size() == 0)
     throw DataError("the training set in ", context.train->path(),

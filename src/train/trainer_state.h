@@ -83,6 +83,7 @@ struct Trainer::State {
   void first_validation();
   void finish_epoch();
   void make_comparable();
+  std::vector<DType> gradient_types() const;
   GradientComparison compare_gradients(int64_t step);
   at::Tensor gradient_at_once(int64_t step, Range positions) const;
   bool at_epoch_end() const { return steps % epoch_steps == 0 || steps == total_steps; }

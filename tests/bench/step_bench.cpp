@@ -53,6 +53,10 @@ class Counted final : public lab::test::Forwarding {
     if (buffer.type == lab::DType::f32) count(buffer.bytes());
     if (!silent_ || !in_step) Forwarding::all_reduce(buffer, op);
   }
+  void all_reduce_bf16(lab::Buffer sums) override {
+    count(sums.bytes());
+    if (!silent_ || !in_step) Forwarding::all_reduce_bf16(sums);
+  }
   void exchange(std::span<const lab::Message> sends, std::span<const lab::Message> receives) override {
     for (const auto& message : sends) count(message.buffer.bytes());
     Forwarding::exchange(sends, receives);

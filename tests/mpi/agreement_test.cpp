@@ -176,6 +176,8 @@ std::vector<Mutant> mutants() {
       {"clipping", "set of trainer options", [](R r) { r.options.gradient_clip_val = 1; }},
       {"clipping by value", "set of trainer options",
        [](R r) { r.options.gradient_clip_algorithm = "value"; }},
+      {"compression", "set of trainer options: gradient_compression",
+       [](R r) { r.options.gradient_compression = "bf16"; }},
       {"strategy", "set of trainer options: strategy", [](R r) { r.options.strategy = "zero1"; }},
       {"validation", "set of trainer options", [](R r) { r.options.check_val_every_n_epoch = 2; }},
       {"checkpoints", "set of trainer options", [](R r) { r.options.checkpoint_every_n_steps = 3; }},

@@ -15,6 +15,10 @@ class Recording final : public lab::test::Forwarding {
     log.push_back(lab::text("all_reduce ", buffer.count));
     Forwarding::all_reduce(buffer, op);
   }
+  void all_reduce_bf16(lab::Buffer sums) override {
+    log.push_back(lab::text("all_reduce_bf16 ", sums.count));
+    Forwarding::all_reduce_bf16(sums);
+  }
   void broadcast(lab::Buffer buffer, int root) override {
     log.push_back(lab::text("broadcast ", buffer.count));
     Forwarding::broadcast(buffer, root);

@@ -8,6 +8,7 @@
 
 #include "group.h"
 #include "lab/comm/agreement.h"
+#include "lab/core/error.h"
 #include "lab/train/buckets.h"
 #include "lab/train/tensor_buffer.h"
 #include "recording.h"
@@ -225,6 +226,132 @@ TEST_P(ReducerTest, ANonFiniteElementInOnePartIsSeenByAll) {
     factor = bad;
     EXPECT_FALSE(run_step(reducer, net, numerics, 24).finite);
   }
+}
+
+// Two heads on one trunk, each in a loss of its own, and a third loss of the trunk alone. Whole numbers, so
+// that sums are the same in any order.
+struct TwoHeads {
+  explicit TwoHeads(bool whole_numbers = true) {
+    torch::manual_seed(1);
+    for (const char* name : {"trunk", "left", "right"})
+      net->push_back(name, torch::nn::Linear(torch::nn::LinearOptions(20, 20).bias(false)));
+    net->to(torch::kFloat64);
+    if (!whole_numbers) return;
+    const torch::NoGradGuard no_grad;
+    for (const auto& parameter : net->parameters()) parameter.copy_(torch::randint(-3, 4, parameter.sizes()));
+  }
+  std::vector<at::Tensor> losses(const at::Tensor& x) {
+    const auto layer = [&](size_t i, const at::Tensor& in) {
+      return (*net)[i]->as<torch::nn::Linear>()->forward(in);
+    };
+    const at::Tensor inside = layer(0, x);
+    return {layer(1, inside).sum(), (layer(2, inside) * inside).sum(), inside.pow(2).sum()};
+  }
+  torch::nn::Sequential net;
+};
+
+at::Tensor whole_inputs() {
+  torch::manual_seed(2);
+  return torch::randint(-4, 5, {24, 20}, torch::kFloat64);
+}
+
+// A step with a backward for each loss, in this order; or with one for their sum.
+lab::StepSums step_of_losses(
+    lab::GradientReducer& reducer, TwoHeads& model, const at::Tensor& inputs, const lab::Numerics& numerics,
+    bool at_once, const std::function<void(size_t pass)>& before_pass = [](size_t) {}) {
+  auto& comm = test_group();
+  const auto list = lab::micro_batches(numerics, 24, 24, 0, comm.rank(), comm.size());
+  for (size_t i = 0; i < list.size(); ++i) {
+    const lab::Range positions = list[i].positions;
+    const auto losses = model.losses(inputs.narrow(0, positions.first, positions.count));
+    const at::Tensor sum = losses[0] + losses[1] + losses[2];
+    const bool last = i + 1 == list.size();
+    const lab::WeightedSum loss{sum, torch::ones({}, torch::kFloat64)};
+    reducer.arm(list[i], loss, last, {}, at_once ? 1 : 3);
+    if (at_once) sum.backward();
+    for (size_t pass = 0; pass < losses.size() && !at_once; ++pass) {
+      if (last) before_pass(pass);
+      losses[pass].backward({}, /*retain_graph=*/true);
+    }
+  }
+  return reducer.finish();
+}
+
+TEST_P(ReducerTest, SeveralLossesAddUpToTheGradientOfTheirSum) {
+  for (const bool whole_numbers : {true, false}) {
+    TwoHeads model(whole_numbers), same(whole_numbers);
+    const at::Tensor inputs = whole_numbers ? whole_inputs() : whole_inputs() / 7;
+    lab::FlatParameters parameters(*model.net), same_parameters(*same.net);
+    lab::GradientReducer reducer(test_group(), parameters, {numerics, 1e-4});
+    lab::GradientReducer at_once(test_group(), same_parameters, {numerics, 1e-4});
+    for (int step = 0; step < 3; ++step) {
+      const auto found = step_of_losses(reducer, model, inputs, numerics, false);
+      const auto expected = step_of_losses(at_once, same, inputs, numerics, true);
+      const auto norm = expected.gradients.norm().item<double>();
+      EXPECT_GT(norm, 0);
+      EXPECT_LE((found.gradients - expected.gradients).norm().item<double>(),
+                whole_numbers ? 0 : 1e-14 * norm);
+      EXPECT_EQ(found.loss_sum, expected.loss_sum);
+    }
+    EXPECT_TRUE(reducer.unused().empty()) << "each head is in one of the losses";
+    for (const auto& parameter : model.net->parameters()) EXPECT_FALSE(parameter.grad().defined());
+  }
+}
+
+// What only some losses reach is whole in finish(); the buckets go in one order all the same.
+TEST_P(ReducerTest, ABucketOfSeveralLossesWaitsForAllOfThem) {
+  Recording comm(test_group());
+  TwoHeads model;
+  lab::FlatParameters parameters(*model.net);
+  lab::GradientReducer reducer(comm, parameters, {numerics, 1e-4});
+  ASSERT_EQ(reducer.buckets(), 3);
+  for (int step = 0; step < 2; ++step) {
+    comm.log.clear();
+    comm.submitted = 0;
+    step_of_losses(reducer, model, whole_inputs(), numerics, false,
+                   [&](size_t) { EXPECT_EQ(comm.submitted, 0) << "before all losses are through"; });
+    EXPECT_EQ(comm.submitted, 3);
+    lab::require_equal(test_group(), {"order of collectives", lab::join(comm.log, "\n")});
+  }
+}
+
+// Where every loss reaches every parameter, buckets leave during the last backward.
+TEST_P(ReducerTest, BucketsOfSeveralLossesLeaveDuringTheLastBackward) {
+  Recording comm(test_group());
+  auto net = deep_net();
+  lab::FlatParameters parameters(*net);
+  lab::GradientReducer reducer(comm, parameters, {numerics, 0.1});
+  int submitted_before_the_end = -1;
+  (*net)[0]->as<torch::nn::Linear>()->weight.register_hook([&](const at::Tensor& gradient) {
+    submitted_before_the_end = comm.submitted;
+    return gradient;
+  });
+  const auto list = lab::micro_batches(numerics, 24, 24, 0, comm.rank(), comm.size());
+  for (size_t i = 0; i < list.size(); ++i) {
+    const at::Tensor out =
+        net->forward(all_inputs().narrow(0, list[i].positions.first, list[i].positions.count));
+    const lab::WeightedSum loss{out.pow(2).sum(), torch::ones({}, torch::kFloat64)};
+    reducer.arm(list[i], loss, i + 1 == list.size(), {}, 2);
+    loss.sum.backward({}, /*retain_graph=*/true);
+    EXPECT_EQ(submitted_before_the_end, 0);
+    loss.sum.backward();
+    EXPECT_EQ(submitted_before_the_end > 0, i + 1 == list.size());
+  }
+  const auto sums = reducer.finish();
+  const at::Tensor expected = 2 * 24 / sums.loss_weight * reference(24);
+  EXPECT_LT((sums.gradients - expected).norm().item<double>() / expected.norm().item<double>(), 1e-14);
+}
+
+TEST_P(ReducerTest, AGradientMoreThanPassesIsRefused) {
+  auto net = deep_net();
+  lab::FlatParameters parameters(*net);
+  lab::GradientReducer reducer(test_group(), parameters, {numerics, 0.1});
+  const auto list = lab::micro_batches(numerics, 24, 24, 0, test_group().rank(), test_group().size());
+  const lab::WeightedSum loss{net->forward(all_inputs()).sum(), torch::ones({}, torch::kFloat64)};
+  EXPECT_THROW(reducer.arm(list[0], loss, false, {}, 0), lab::Bug);
+  reducer.arm(list[0], loss, false);
+  loss.sum.backward({}, /*retain_graph=*/true);
+  EXPECT_THROW(loss.sum.backward(), lab::Bug);
 }
 
 INSTANTIATE_TEST_SUITE_P(Numerics, ReducerTest, testing::Bool(),

@@ -91,6 +91,9 @@ def command_line_cases():
     yield "a later flag", config, ["--check"], 64, ["--check", "not"]
     yield "set without =", config, ["--set", "config.batch_size"], 78, ["config.batch_size", "="]
     yield "set of an unknown key", config, ["--set", "config.batchsize=3"], 78, ["batchsize", "batch_size"]
+    yield "an unknown compression", config, ["--set", "trainer.init.gradient_compression=fp16"], 78, ["gradient_compression", "fp16", "none", "bf16"]
+    yield "compression in canonical numerics", config, ["--set", "trainer.init.gradient_compression=bf16"], 78, [
+        'gradient_compression = "bf16"', "canonical", "take one of the two out"]
     yield "nccl without a GPU", config, ["--backend", "nccl"], 69, ["nccl", "GPU"]
     yield "unknown backend", config, ["--backend", "tcp"], 64, ["tcp", "mpi"]
 

@@ -5,6 +5,7 @@ machine's, but the launcher counts them as two, so their ranks talk over the lin
 """
 
 import contextlib
+import json
 import os
 import pathlib
 import shutil
@@ -36,10 +37,24 @@ def command(*words):
     subprocess.run(list(map(str, words)), check=True)
 
 
+def namespace(address):
+    return f"lab-{address}"
+
+
+def bytes_sent():
+    """What both nodes have sent over the link since there is one."""
+    total = 0
+    for address in ADDRESSES:
+        shown = subprocess.run(["ip", "-n", namespace(address), "-json", "-statistics", "link", "show", "dev", "lab0"],
+                               check=True, capture_output=True, text=True)
+        total += json.loads(shown.stdout)[0]["stats64"]["tx"]["bytes"]
+    return total
+
+
 @contextlib.contextmanager
 def two_nodes(rate):
     """A function that runs programs on both; rate: of the link, each way, as tc has it ("100mbit")."""
-    names = [f"lab-{address}" for address in ADDRESSES]
+    names = list(map(namespace, ADDRESSES))
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as undo:
         agent = pathlib.Path(folder) / "agent"
         agent.write_text(AGENT, encoding="utf-8")

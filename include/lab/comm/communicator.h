@@ -68,6 +68,11 @@ class Communicator {
 
   // u8, i64, f32 and f64. Every rank ends with the same bits.
   virtual void all_reduce(Buffer buffer, ReduceOp op) = 0;
+  // Sums of f32 that travel between nodes as bf16, in half the bytes: of n nodes each rounds what its ranks
+  // have together, these are added up as f32, and the sum is rounded once more. An element is then off by at
+  // most (n + 1) 2^-8 of the sum of its magnitudes; NaN and infinities stay. On one node nothing is rounded;
+  // mpi, which does not know nodes, takes each rank for one. Every rank ends with the same bits.
+  virtual void all_reduce_bf16(Buffer sums) = 0;
   virtual void broadcast(Buffer buffer, int root) = 0;
   // `all` is size() parts of equal count, one after the other; part r is filled by rank r and read by
   // everyone.

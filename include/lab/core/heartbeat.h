@@ -25,7 +25,8 @@ enum class Collective : int32_t {
   exchange,
   barrier,
   view,
-  allocate
+  allocate,
+  all_reduce_bf16
 };
 const char* name_of(Phase phase);
 const char* name_of(Collective kind);

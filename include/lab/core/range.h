@@ -9,9 +9,15 @@ namespace lab {
 struct Range {
   int64_t first = 0;
   int64_t count = 0;
-  int64_t end() const { return first + count; }
+  constexpr int64_t end() const { return first + count; }
   bool operator==(const Range&) const = default;
 };
+
+// What is in both; empty where nothing is.
+constexpr Range overlap(Range a, Range b) {
+  const int64_t first = a.first > b.first ? a.first : b.first, end = a.end() < b.end() ? a.end() : b.end();
+  return {first, end > first ? end - first : 0};
+}
 
 // Part `index` of `n` positions cut into `parts` contiguous ranges whose lengths differ by one at most,
 // longer ones first. Empty ranges where there are more parts than positions.

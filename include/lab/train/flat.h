@@ -18,11 +18,14 @@ struct NamedTensor {
 
 // Moves the module's trainable parameters into one 1-D tensor, of which they become views: last registered
 // first, since that is about the order in which backward makes gradients; each begins at a multiple of 64
-// bytes. The gaps are zero and stay so. The module must not be moved or cast afterwards. Same on every rank;
-// never communicates.
+// bytes. The gaps are zero and stay so. The tensor's type is the least one of 32 or 64 bits that holds all of
+// theirs. A parameter of a narrower type keeps a tensor of its own; what the flat one has for it is the same
+// numbers, so that nothing is in it which the parameter doesn't show. Who changes the flat tensor calls
+// round() and refresh(). The module must not be moved or cast afterwards. Same on every rank; never
+// communicates.
 class FlatParameters {
  public:
-  // Throws ConfigError when parameters differ in type or none is trainable.
+  // Throws ConfigError when none is trainable, or one is not of f16, bf16, f32 or f64.
   explicit FlatParameters(torch::nn::Module& module);
 
   struct Slot {
@@ -33,30 +36,35 @@ class FlatParameters {
   const std::vector<Slot>& slots() const { return slots_; }
   at::Tensor& values() { return values_; }
   int64_t size() const { return values_.numel(); }
+  at::ScalarType type() const { return values_.scalar_type(); }
   // From now on the parameters are in `flat`, as long as values(); their values move along. Its gaps must be
   // zeros.
   void move_to(const at::Tensor& flat);
+  // Those of these flat elements that belong to parameters of a narrower type become what it can hold.
+  void round(Range elements);
+  // Such parameters become what the flat tensor, which was rounded, has for them.
+  void refresh();
   // Another flat tensor's view for one slot, in the parameter's shape.
   static at::Tensor view(const at::Tensor& flat, const Slot& slot);
 
  private:
+  bool is_narrower(const Slot& slot) const;
   std::vector<Slot> slots_;
   at::Tensor values_;
 };
 
-// The module's floating buffers (BatchNorm's running statistics) as views of one flat tensor; integer ones
-// stay where they are. Each leaf of a step has its own set, so that sets evolve the same whatever rank
-// computes them.
+// The module's floating buffers (BatchNorm's running statistics) as views of one flat tensor per type;
+// integer ones stay where they are. Each leaf of a step has its own set, so that sets evolve the same
+// whatever rank computes them.
 class FlatBuffers {
  public:
   explicit FlatBuffers(torch::nn::Module& module);
-  const at::Tensor& values() const {
-    return values_;
-  }  // 1-D, the module's current ones; empty when there are none
+  const std::vector<at::Tensor>& values() const { return values_; }  // 1-D, the module's current ones
+  int64_t count() const;                                             // of floats
   const std::vector<NamedTensor>& integers() const { return integers_; }
 
  private:
-  at::Tensor values_;
+  std::vector<at::Tensor> values_;
   std::vector<NamedTensor> integers_;
 };
 

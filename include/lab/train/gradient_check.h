@@ -1,9 +1,11 @@
 #pragma once
 // The gradient that all ranks make of a step, held against that of its samples at once in one process.
 
+#include <span>
 #include <string>
 #include <vector>
 
+#include "lab/core/dtype.h"
 #include "lab/train/options.h"
 
 namespace lab {
@@ -25,11 +27,12 @@ struct GradientComparison {
 // compute it are further apart than the tolerance.)
 bool compares_batch_norm(const TrainerOptions& options);
 
-// The largest `relative` that rounding explains: 1e-12 of 64-bit floats, 1e-5 of 32-bit ones; where BatchNorm
-// is compared 1e-9, as torch's adds all values of a channel one after the other. Of a gradient that is small
+// The largest `relative` that rounding explains, of gradients that take these types on their way: 1e-12 of
+// 64-bit floats, 1e-5 of 32-bit ones, 2.5e-3 of f16, 2e-2 of bf16; where BatchNorm is compared 1e-9 at least,
+// as torch's adds all values of a channel one after the other. Of a gradient that is small
 // beside the others' (below 1 % of the norm of all) it is a share of that 1 %: what cancels out leaves
 // nothing but rounding.
-double gradient_tolerance(const TrainerOptions& options);
+double gradient_tolerance(const TrainerOptions& options, std::span<const DType> types);
 
 // A table for people; ends with a line break.
 std::string table_of(const GradientComparison& comparison);

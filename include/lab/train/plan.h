@@ -50,6 +50,10 @@ class Model {
   std::function<Parts(const Batch&)> forward_;
 };
 
+// Gives the module's parameters and buffers the type of a run's floats. Where its parameters are of several
+// floating types, those of f32 alone get it, and the others stay as they were chosen.
+void set_precision(torch::nn::Module& module, at::ScalarType type);
+
 // 2 for a module with a BatchNorm1d, which can't learn from one sample (of one value per channel); else 1.
 int64_t least_samples_of(const torch::nn::Module& module);
 

@@ -30,13 +30,14 @@ struct StepSums {
 
 inline constexpr int64_t part_unit = 4096;
 
-// Owns where gradients live. Per step: arm() for each micro-batch, then that micro-batch's backward, then
-// finish(). Hooks on the parameters take each gradient as backward makes it, and in the last micro-batch hand
-// each bucket to the communicator's lane as soon as it and all before it are whole (or all of them in
-// finish()). The order is one on all ranks: at first the reverse of the model's, from the second step on that
-// in which rank 0's first backward made buckets whole. A parameter without gradient counts as zeros and is
-// named once in unused(). Every rank must call the same arm(last) and finish(); between the last arm() and
-// the end of finish() nobody else may use the communicator. Not copyable; one thread.
+// Owns where gradients live. Per step: arm() for each micro-batch, then that micro-batch's backward (several
+// for several losses), then finish(). Hooks on the parameters take each gradient as backward makes it, and in
+// the last micro-batch hand each bucket to the communicator's lane as soon as it and all before it are whole
+// (or all of them in finish()). The order is one on all ranks: at first the reverse of the model's, from the
+// second step on that in which rank 0's first backward made buckets whole. A parameter without gradient
+// counts as zeros and is named once in unused(). Every rank must call the same arm(last) and finish();
+// between the last arm() and the end of finish() nobody else may use the communicator. Not copyable; one
+// thread.
 class GradientReducer {
  public:
   struct Options {
@@ -44,6 +45,8 @@ class GradientReducer {
     double bucket_cap_mb = 25;
     bool during_backward = true;  // false: layers use the communicator until backward has ended
     bool norm = false;            // see StepSums
+    // Between nodes gradients of f32 travel as bf16 (Communicator::all_reduce_bf16). Ordinary numerics only.
+    bool bf16_between_nodes = false;
   };
   // Collective; AgreedError where the ranks' plans of buckets differ.
   GradientReducer(Communicator& comm, FlatParameters& parameters, const Options& options);
@@ -58,7 +61,12 @@ class GradientReducer {
 
   // Call after the loss is known and before its backward. An empty micro-batch is armed with an undefined sum
   // and has no backward. `last`: it is this rank's last one of the step. Notes add up over micro-batches.
-  void arm(const MicroBatch& micro_batch, const WeightedSum& loss, bool last, const StepNotes& notes = {});
+  // `passes`: how many times its backward is called at most, which may be another number on each rank; `loss`
+  // is then that of all passes together. A parameter's gradients are added in the order of the passes, and
+  // are whole after so many of them; where some passes do not reach the parameter, at the next arm() or
+  // finish(). One gradient more than passes is a Bug, thrown by that backward.
+  void arm(const MicroBatch& micro_batch, const WeightedSum& loss, bool last, const StepNotes& notes = {},
+           int passes = 1);
   StepSums finish();
 
   int64_t buckets() const;

@@ -1,6 +1,5 @@
-#include "conformance.h"
-
 #include "comm/shared.h"
+#include "conformance_bf16.h"
 #include "thread_ranks.h"
 
 namespace lab::test {
@@ -42,7 +41,7 @@ Backend shared(const std::vector<int>& nodes, bool dealt = false) {
               };
               const auto comm = make();
               EXPECT_STREQ(comm->name(), nodes.size() == 1 ? "shared memory" : "shared memory and mpi");
-              Ranks ranks{*comm, make};
+              Ranks ranks{*comm, make, [&](int rank) { return node_of[static_cast<size_t>(rank)]; }};
               body(ranks);
             });
           }};

@@ -97,7 +97,7 @@ TEST_F(FlightRecordTest, EachKindIsReadAsWhatItIs) {
   const auto heartbeat = recorded();
   const std::vector<Collective> kinds = {
       Collective::all_reduce, Collective::broadcast, Collective::all_gather, Collective::exchange,
-      Collective::barrier,    Collective::view,      Collective::allocate};
+      Collective::barrier,    Collective::view,      Collective::allocate,   Collective::all_reduce_bf16};
   for (const Collective kind : kinds) const InCollective here(*heartbeat, kind, 64);
   std::vector<Collective> read;
   for (const auto& entry : lab::read_flight_log(path_).entries) read.push_back(entry.kind);
