@@ -141,8 +141,8 @@ class Shared final : public Communicator {
     return parts_;
   }
 
-  void reduce(Buffer buffer, ReduceOp op, Task task) {
-    const Call call{task, buffer.type, op, 0, buffer.count};
+  void reduce(Buffer buffer, ReduceOp op, Collective kind) {
+    const Call call{kind, buffer.type, op, 0, buffer.count};
     if (!between_.all && buffer.bytes() <= small_bytes) return reduce_small(buffer, call);
     const auto seen = memory_.look(call, {&buffer, 1});
     if (!seen.buffers.empty())
@@ -171,7 +171,7 @@ class Shared final : public Communicator {
     if (!between_.likes) return fold(call.op, in, out);
     const Buffer first = out.front();
     fold(call.op, in, {&first, 1});
-    if (call.task == Task::all_reduce_bf16)
+    if (call.kind == Collective::all_reduce_bf16)
       between_.likes->all_reduce_bf16(first);
     else
       between_.likes->all_reduce(first, call.op);
