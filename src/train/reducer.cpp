@@ -209,10 +209,10 @@ struct GradientReducer::State {
   }
 
   // What rides behind the gradients stays exact.
-  void reduce_as_bf16(const Buffer& part, Range elements) {
+  void reduce_as_bf16(const Buffer& sums, Range elements) {
     const int64_t behind = std::max<int64_t>(elements.end() - parameters.size(), 0);
-    comm.all_reduce_bf16(part.slice(0, part.count - behind));
-    if (behind > 0) comm.all_reduce(part.slice(part.count - behind, behind), ReduceOp::sum);
+    comm.all_reduce_bf16(sums.slice(0, sums.count - behind));
+    if (behind > 0) comm.all_reduce(sums.slice(sums.count - behind, behind), ReduceOp::sum);
   }
 
   // Ends the micro-batch under way: some passes did not reach all parameters, and what none reached has no
