@@ -61,7 +61,7 @@ double distance(const StepSums& a, const StepSums& b) {
 TEST(Compression, RoundsGradientsBetweenNodesAndNothingElse) {
   const auto comm = mpi_communicator();  // each rank is a node
   const Step plain = step_of(*comm, torch::kFloat32, false), rounded = step_of(*comm, torch::kFloat32, true);
-  ASSERT_GT(rounded.buckets, 2);
+  ASSERT_GT(rounded.buckets, 1);
   EXPECT_EQ(rounded.sums.loss_sum, plain.sums.loss_sum);
   EXPECT_EQ(rounded.sums.loss_weight, plain.sums.loss_weight);
   EXPECT_EQ(rounded.sums.notes.stop, 1);

@@ -7,7 +7,7 @@
 #include <filesystem>
 #include <numeric>
 
-#include "forwarding.h"
+#include "apart.h"
 #include "group.h"
 #include "lab/comm/agreement.h"
 #include "numbers.h"
@@ -57,14 +57,6 @@ TrainPlan plan() {
           .monitor = "loss/validate",
           .callbacks = {std::make_shared<Counting>(1, 1000), std::make_shared<Counting>(10, 1000)}};
 }
-
-// Ranks that do not see each other's memory, as those of several nodes.
-class Apart final : public test::Forwarding {
- public:
-  using Forwarding::Forwarding;
-  BufferMemory allocate(int64_t bytes) override { return plain_memory(bytes); }
-  std::vector<std::vector<Buffer>> view(std::span<const Buffer>) override { return {}; }
-};
 
 class FitTest : public testing::Test {
  protected:
