@@ -71,10 +71,10 @@ def runs_that_end(root):
     found = found_in(folder, "--last", "5000")
     assert found["finding"] == "in_order" and len(found["ranks"]) == 2, found["line"]
     purposes = {entry["purpose"] for entry in found["ranks"][0]["entries"]}
-    assert {"agreement", "weights", "gradient bucket 0", "sums"} <= purposes, purposes
+    assert {"agreement", "weights", "gradients", "sums"} <= purposes, purposes
     kinds = {entry["kind"] for entry in found["ranks"][0]["entries"]}
     assert {"all-reduce", "all-gather", "broadcast", "allocation"} <= kinds, kinds
-    steps = [entry["step"] for entry in found["ranks"][1]["entries"] if entry["purpose"] == "gradient bucket 0"]
+    steps = [entry["step"] for entry in found["ranks"][1]["entries"] if entry["purpose"] == "gradients"]
     assert set(range(6)) <= set(steps), steps
     code, out, _ = lab_fr(folder, "--last", 2)
     assert code == 0 and out.startswith("all ranks left in good order") and out.count("\nrank ") == 2, out
