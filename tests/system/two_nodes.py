@@ -29,7 +29,9 @@ def reason_against():
         return f"{', '.join(missing)} not found (Debian: iproute2, util-linux)"
     if os.geteuid() != 0:
         return "network namespaces take root"
-    probe = subprocess.run(["unshare", "--net", "--uts", "true"], capture_output=True, text=True, check=False)
+    # As `ip netns exec` does it, which a root that is no mount point (chroot) does not allow.
+    probe = subprocess.run(["unshare", "--net", "--uts", "--mount", "--propagation", "slave", "true"],
+                           capture_output=True, text=True, check=False)
     return probe.stderr.strip() if probe.returncode else None
 
 
