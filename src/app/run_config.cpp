@@ -62,6 +62,8 @@ void describe(Fields<TrainerOptions>& f) {
   f("strategy", &T::strategy, one_of({"ddp", "zero1"}),
     "zero1: each rank keeps and updates its part of the optimizer's state alone, which takes less memory");
   f("precision", &T::precision, one_of({"32-true", "64-true"}), "floats of parameters and data");
+  f("memory_format", &T::memory_format, one_of({"contiguous", "channels_last"}),
+    "channels_last: Conv2d layers, and those behind them, keep the channels of a pixel side by side");
   f("accelerator", &T::accelerator, one_of({"auto", "cpu", "gpu"}), "what to compute on");
   f("default_root_dir", &T::default_root_dir, not_empty(), "where run folders are made");
   f("enable_progress_bar", &T::enable_progress_bar, "a bar on a terminal; plain lines are always written");

@@ -10,6 +10,7 @@ namespace lab {
 namespace {
 
 constexpr int64_t outside = -1;  // of all allocations
+constexpr size_t spots_at = 16;  // in a slot; the first ones are in the cache line of their count
 
 std::shared_ptr<SharedSegment> unless_refused(const std::function<std::shared_ptr<SharedSegment>()>& make) {
   try {
@@ -76,17 +77,18 @@ NodeMemory::Spot NodeMemory::spot_of(const Buffer& buffer) const {
 // Each rank's slot: how many buffers, then the spot of each.
 NodeMemory::Seen NodeMemory::look(const Call& call, std::span<const Buffer> mine) {
   std::byte* slot = node_.own_slot();
-  if (mine.size() * sizeof(Spot) + 64 > Node::slot_bytes) throw Bug("a view of ", mine.size(), " buffers");
+  if (mine.size() * sizeof(Spot) + spots_at > Node::slot_bytes)
+    throw Bug("a view of ", mine.size(), " buffers");
   const size_t count = mine.size();
   std::memcpy(slot, &count, sizeof count);
   for (size_t i = 0; i < count; ++i) {
     const Spot spot = spot_of(mine[i]);
-    std::memcpy(slot + 64 + i * sizeof spot, &spot, sizeof spot);
+    std::memcpy(slot + spots_at + i * sizeof spot, &spot, sizeof spot);
   }
   node_.meet(call);
 
   // Where each rank has a buffer in the allocation, none has given it back.
-  const auto number = read<Spot>(node_.slot(0) + 64).allocation;
+  const auto number = read<Spot>(node_.slot(0) + spots_at).allocation;
   const auto allocation = std::ranges::find(allocations_, number, &Allocation::number);
   const auto segment = allocation == allocations_.end() ? nullptr : allocation->segment.lock();
   if (!segment) return {};
@@ -96,7 +98,7 @@ NodeMemory::Seen NodeMemory::look(const Call& call, std::span<const Buffer> mine
     counts_.push_back(read<size_t>(node_.slot(r)));
     if (counts_.back() == 0) return {};
     for (size_t i = 0; i < counts_.back(); ++i) {
-      const auto spot = read<Spot>(node_.slot(r) + 64 + i * sizeof(Spot));
+      const auto spot = read<Spot>(node_.slot(r) + spots_at + i * sizeof(Spot));
       if (spot.allocation != number) return {};
       std::byte* data = segment->data() + allocation->stride * static_cast<size_t>(r) + spot.offset;
       seen_.push_back({data, call.count, call.type});

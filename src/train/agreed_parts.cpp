@@ -52,7 +52,7 @@ std::string describe_options(const TrainerOptions& o) {
               "\ngradient_clip_val = ", shortest(o.gradient_clip_val),
               "\ngradient_clip_algorithm = ", o.gradient_clip_algorithm,
               "\ngradient_compression = ", o.gradient_compression, "\nstrategy = ", o.strategy,
-              "\nenable_checkpointing = ", o.enable_checkpointing,
+              "\nmemory_format = ", o.memory_format, "\nenable_checkpointing = ", o.enable_checkpointing,
               "\ncheckpoint_every_n_steps = ", o.checkpoint_every_n_steps,
               "\nbucket_cap_mb = ", shortest(o.bucket_cap_mb));
 }

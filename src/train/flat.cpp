@@ -1,5 +1,6 @@
 #include "lab/train/flat.h"
 
+#include <torch/nn/modules/conv.h>
 #include <torch/types.h>
 
 #include <algorithm>
@@ -32,13 +33,28 @@ at::ScalarType type_for(const std::vector<FlatParameters::Slot>& slots) {
   return type;
 }
 
+// The weights of its layers that can work on channels that lie side by side.
+std::set<c10::TensorImpl*> convolution_weights(const torch::nn::Module& module) {
+  std::set<c10::TensorImpl*> weights;
+  for (const auto& layer : module.modules()) {
+    if (const auto* convolution = layer->as<torch::nn::Conv2dImpl>())
+      weights.insert(convolution->weight.unsafeGetTensorImpl());
+    if (const auto* convolution = layer->as<torch::nn::ConvTranspose2dImpl>())
+      weights.insert(convolution->weight.unsafeGetTensorImpl());
+  }
+  return weights;
+}
+
 }  // namespace
 
-FlatParameters::FlatParameters(torch::nn::Module& module) {
+FlatParameters::FlatParameters(torch::nn::Module& module, bool channels_last) {
+  std::set<c10::TensorImpl*> convolutions;
+  if (channels_last) convolutions = convolution_weights(module);
   std::set<c10::TensorImpl*> seen;
   for (const auto& item : module.named_parameters())
     if (item.value().requires_grad() && seen.insert(item.value().unsafeGetTensorImpl()).second)
-      slots_.push_back({item.key(), item.value(), {}});
+      slots_.push_back(
+          {item.key(), item.value(), {}, convolutions.contains(item.value().unsafeGetTensorImpl())});
   if (slots_.empty())
     throw ConfigError("the model has no trainable parameter; is every layer frozen, or none registered?");
   std::reverse(slots_.begin(), slots_.end());
@@ -80,7 +96,14 @@ void FlatParameters::refresh() {
 }
 
 at::Tensor FlatParameters::view(const at::Tensor& flat, const Slot& slot) {
-  return flat.narrow(0, slot.elements.first, slot.elements.count).view(slot.parameter.sizes());
+  const at::Tensor elements = flat.narrow(0, slot.elements.first, slot.elements.count);
+  const auto shape = slot.parameter.sizes();
+  if (!slot.channels_last) return elements.view(shape);
+  return elements.view({shape[0], shape[2], shape[3], shape[1]}).permute({0, 3, 1, 2});
+}
+
+at::Tensor FlatParameters::in_order(const at::Tensor& tensor, const Slot& slot) {
+  return (slot.channels_last ? tensor.permute({0, 2, 3, 1}) : tensor).flatten();
 }
 
 FlatBuffers::FlatBuffers(torch::nn::Module& module) {

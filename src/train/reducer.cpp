@@ -13,7 +13,7 @@
 #include "lab/core/error.h"
 #include "lab/train/buckets.h"
 #include "lab/train/tensor_buffer.h"
-#include "train/gradient_measure.h"
+#include "train/gradient_means.h"
 
 namespace lab {
 namespace {
@@ -192,19 +192,19 @@ struct GradientReducer::State {
 
   // This rank's part of the sums, and all of the riders. Others read this rank's stack until all ranks have
   // said what they measured.
-  at::Tensor reduce_part(GradientMeasure& measure) {
+  at::Tensor reduce_part(GradientMeans& means) {
     const Errand errand("gradients");
     const int64_t whole = stack.front().numel();
     SeenSum sum(comm.view(partial_sums_of({0, whole})), numerics.canonical ? numerics.leaves : 0);
     const Buffer mine = as_buffer(stack.front());
     const at::Tensor told = torch::empty_like(rider_views.front());
     sum.write({parameters.size(), rider_slots}, as_buffer(told));
-    measure.each_chunk(part, weight_of(told), [&](Range chunk) {
+    means.each_chunk(part, weight_of(told), [&](Range chunk) {
       const Buffer to = mine.slice(chunk.first, chunk.count);
       sum.write(chunk, to);
       return to;
     });
-    measure.add_others(comm);
+    means.add_others(comm);
     return told;
   }
 
@@ -282,13 +282,13 @@ StepSums GradientReducer::finish() {
   if (!s.open || !s.last) throw Bug("finish() without a last arm() before it");
   s.close_micro_batch();
   const torch::NoGradGuard no_grad;
-  GradientMeasure measure(s.parameters.size(), s.norm);
+  GradientMeans means(s.parameters.size(), s.norm);
   at::Tensor told = s.rider_views.front();
   if (s.in_parts) {
-    told = s.reduce_part(measure);
+    told = s.reduce_part(means);
   } else {
     s.reduce_buckets();
-    measure.each_chunk(
+    means.each_chunk(
         {0, s.parameters.size()}, weight_of(told),
         [mine = as_buffer(s.stack.front())](Range chunk) { return mine.slice(chunk.first, chunk.count); });
   }
@@ -301,8 +301,8 @@ StepSums GradientReducer::finish() {
   sums.loss_sum = values[0];
   sums.loss_weight = values[1];
   sums.notes = {values[2], values[3], values[4]};
-  sums.finite = std::isfinite(sums.loss_sum) && std::isfinite(sums.loss_weight) && measure.finite();
-  sums.norm = measure.norm();
+  sums.finite = std::isfinite(sums.loss_sum) && std::isfinite(sums.loss_weight) && means.finite();
+  sums.norm = means.norm();
   return sums;
 }
 

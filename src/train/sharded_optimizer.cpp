@@ -5,7 +5,7 @@
 #include <algorithm>
 
 #include "lab/core/errand.h"
-#include "lab/train/reducer.h"
+#include "lab/train/step_plan.h"
 #include "lab/train/tensor_buffer.h"
 
 namespace lab {

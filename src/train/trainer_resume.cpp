@@ -114,8 +114,9 @@ void Trainer::State::restore() {
   optimizer.set_steps(state.optimizer_steps);
   for (const std::string& name : optimizer.state_names())
     for (const auto& slot : parameters.slots())
-      optimizer.restore_state(name, slot.elements,
-                              saved_tensor(text("lab.optimizer.", name, ".", slot.name)));
+      optimizer.restore_state(
+          name, slot.elements,
+          FlatParameters::in_order(saved_tensor(text("lab.optimizer.", name, ".", slot.name)), slot));
   const at::Tensor saved_buffers = flags[1] != 0 ? saved_tensor("lab.buffers") : at::Tensor();
   const at::Tensor saved_sums = within_epoch() ? saved_tensor("lab.train_sums") : at::Tensor();
   agree(comm, [&] {

@@ -18,9 +18,9 @@ Numerics numerics_of(const TrainerOptions& options, const TrainPlan& plan, int64
 }
 
 // The parameters in flat storage, as rank 0 has them.
-FlatParameters flatten(torch::nn::Module& module, Communicator& comm) {
+FlatParameters flatten(torch::nn::Module& module, Communicator& comm, const TrainerOptions& options) {
   broadcast_model(comm, module);
-  return FlatParameters(module);
+  return FlatParameters(module, options.memory_format == "channels_last");
 }
 
 }  // namespace
@@ -31,7 +31,7 @@ Trainer::State::State(TrainPlan p, TrainerOptions o, TrainerContext c)
       context(std::move(c)),
       comm(context.comm),
       numerics(numerics_of(options, plan, context.train->size())),
-      parameters(flatten(plan.model.module(), comm)),
+      parameters(flatten(plan.model.module(), comm, options)),
       optimizer(plan.optimizer, parameters, comm,
                 options.strategy == "zero1" ? Sharding::zero1 : Sharding::ddp),
       reducer(comm, parameters,

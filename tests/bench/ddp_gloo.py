@@ -1,6 +1,6 @@
 """The peer in Python: PyTorch's DistributedDataParallel over gloo, with the settings that make it fastest.
 
-    ddp_gloo.py step NETWORK BATCH DATA.h5      ddp_gloo.py all_reduce BYTES
+    ddp_gloo.py step NETWORK BATCH DATA.h5 [MEMORY_FORMAT]      ddp_gloo.py all_reduce BYTES
 
 A side of a benchmark (interleaved.py), which sets RANK, WORLD_SIZE and LAB_BENCH_STORE. BATCH is of each rank. The data
 lie in memory as the network wants them. The networks are those of networks.h.
@@ -37,13 +37,15 @@ def digits():
 NETWORKS = {"mlp": lambda: mlp(512, 512), "mlp10m": lambda: mlp(2048, 2048, 2048), "cnn": cnn, "digits": digits}
 
 
-def steps(network, batch, data):
+def steps(network, batch, data, memory_format="contiguous"):
     """The function that does so many steps, through the file in its order, and returns their mean loss."""
     torch.manual_seed(0)
+    memory_format = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}[memory_format]
     with h5py.File(data) as file:
-        images = torch.from_numpy(file["images"][:]).unsqueeze(1) / 255
+        images = (torch.from_numpy(file["images"][:]).unsqueeze(1) / 255).to(memory_format=memory_format)
         labels = torch.from_numpy(file["labels"][:]).long()
-    model = nn.parallel.DistributedDataParallel(NETWORKS[network](), gradient_as_bucket_view=True, static_graph=True)
+    model = NETWORKS[network]().to(memory_format=memory_format)
+    model = nn.parallel.DistributedDataParallel(model, gradient_as_bucket_view=True, static_graph=True)
     optimizer = torch.optim.AdamW(model.parameters(), 1e-3, weight_decay=0.01, fused=True)
     loss_function = nn.CrossEntropyLoss()
     rank, ranks = dist.get_rank(), dist.get_world_size()
@@ -82,7 +84,7 @@ def main():
     dist.init_process_group("gloo", init_method=f"file://{os.environ['LAB_BENCH_STORE']}",
                             rank=int(os.environ["RANK"]), world_size=int(os.environ["WORLD_SIZE"]))
     what, *words = sys.argv[1:]
-    serve(steps(words[0], int(words[1]), words[2]) if what == "step" else sums(int(words[0])))
+    serve(steps(words[0], int(words[1]), *words[2:]) if what == "step" else sums(int(words[0])))
 
 
 if __name__ == "__main__":

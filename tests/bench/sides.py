@@ -42,9 +42,9 @@ class Sides:
         """Of this process so far."""
         return int.from_bytes((self.folder / str(pid)).read_bytes(), sys.byteorder)
 
-    def steps(self, network, global_batch, ranks=2, numerics="ordinary", silent=False):
+    def steps(self, network, global_batch, ranks=2, numerics="ordinary", silent=False, memory_format="contiguous"):
         values = {"config.network": network, "config.data": DIGITS, "config.batch_size": global_batch,
-                  "trainer.init.numerics": numerics}
+                  "trainer.init.numerics": numerics, "trainer.init.memory_format": memory_format}
         return self._lab(f"lab, {network}", ranks, self.build / "step_bench", *(["silent"] if silent else []),
                          self._step_config, *settings(values))
 

@@ -19,6 +19,12 @@ def steps(build, folder, effort, table):
                            Comparison(f"step, {network}: lab / DDP(gloo), as shipped", lab, shipped)]
             if reducer:
                 comparisons.append(Comparison(f"step, {network}: lab / c10d::Reducer(gloo) from C++", lab, reducer))
+            if network == "cnn":
+                last = sides.steps(network, 2 * batch, memory_format="channels_last")
+                both = sides.ddp(*words, "channels_last", allocator=SAME_ALLOCATOR)
+                comparisons += [
+                    Comparison("step, cnn: lab, channels_last / DDP(gloo), same allocator", last, alike, target),
+                    Comparison("step, cnn: lab / DDP(gloo), both channels_last, same allocator", last, both)]
             table.add_all(play(comparisons, (lab, again), effort))
 
 

@@ -23,15 +23,20 @@ struct NamedTensor {
 // numbers, so that nothing is in it which the parameter doesn't show. Who changes the flat tensor calls
 // round() and refresh(). The module must not be moved or cast afterwards. Same on every rank; never
 // communicates.
+//
+// channels_last: the weights of the model's Conv2d and ConvTranspose2d lie so that their inner elements are
+// those of one pixel's channels, as torch's memory format of that name. What such a layer makes then lies so
+// too, and layers behind it follow. Shapes and values are the same.
 class FlatParameters {
  public:
   // Throws ConfigError when none is trainable, or one is not of f16, bf16, f32 or f64.
-  explicit FlatParameters(torch::nn::Module& module);
+  explicit FlatParameters(torch::nn::Module& module, bool channels_last = false);
 
   struct Slot {
     std::string name;
     at::Tensor parameter;
     Range elements;  // in the flat tensor, without the gap
+    bool channels_last = false;
   };
   const std::vector<Slot>& slots() const { return slots_; }
   at::Tensor& values() { return values_; }
@@ -46,6 +51,8 @@ class FlatParameters {
   void refresh();
   // Another flat tensor's view for one slot, in the parameter's shape.
   static at::Tensor view(const at::Tensor& flat, const Slot& slot);
+  // A tensor of the parameter's shape as 1-D, in the order that the slot's elements have.
+  static at::Tensor in_order(const at::Tensor& tensor, const Slot& slot);
 
  private:
   bool is_narrower(const Slot& slot) const;

@@ -19,6 +19,7 @@ struct TrainerOptions {
   std::string gradient_clip_algorithm = "norm";
   std::string strategy = "ddp";
   std::string precision = "32-true";
+  std::string memory_format = "contiguous";  // of what Conv2d layers keep and make
   std::string accelerator = "auto";
   std::string default_root_dir = "data/artifacts";
   std::string gradient_compression = "none";

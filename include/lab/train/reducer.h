@@ -28,8 +28,6 @@ struct StepSums {
   StepNotes notes;     // of all ranks
 };
 
-inline constexpr int64_t part_unit = 4096;
-
 // Owns where gradients live. Per step: arm() for each micro-batch, then that micro-batch's backward (several
 // for several losses), then finish(). Hooks on the parameters take each gradient as backward makes it, and in
 // the last micro-batch hand each bucket to the communicator's lane as soon as it and all before it are whole

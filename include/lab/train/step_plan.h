@@ -64,6 +64,10 @@ int64_t leaf_count(const Numerics& numerics, int ranks);
 int partial_sums(const Numerics& numerics, int rank, int ranks);
 int most_partial_sums(const Numerics& numerics, int rank, int ranks);
 
+// Elements of the flat gradient that are added up, measured and updated by one rank: its part of the
+// parameters begins at a multiple of so many.
+inline constexpr int64_t part_unit = 4096;
+
 // Evaluation: fixed chunks whatever the rank count, so that each sample is computed among the same
 // neighbours.
 inline constexpr int64_t chunk_positions = 64;

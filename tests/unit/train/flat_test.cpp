@@ -128,5 +128,30 @@ TEST(SetPrecision, IsForTheTypeThatWasNotChosen) {
   }
 }
 
+TEST(FlatParameters, OfConvolutionsMayLieChannelsLast) {
+  torch::manual_seed(1);
+  const auto last = at::MemoryFormat::ChannelsLast;
+  torch::nn::Conv2d first(1, 4, 3), second(4, 6, 3);
+  torch::nn::ConvTranspose2d third(6, 2, 3);
+  torch::nn::Sequential net(first, second, third);
+  const at::Tensor x = torch::randn({2, 1, 8, 8});
+  std::vector<at::Tensor> before;
+  for (const auto& parameter : net->parameters()) before.push_back(parameter.detach().clone());
+  const at::Tensor plain = net->forward(x);
+  FlatParameters flat(*net, true);
+  const auto after = net->parameters();
+  for (size_t i = 0; i < after.size(); ++i) EXPECT_TRUE(torch::equal(after[i], before[i])) << i;
+  for (const auto& layer : {first->weight, second->weight, third->weight})
+    EXPECT_EQ(layer.suggest_memory_format(), last);
+  EXPECT_EQ(second->forward(first->forward(x)).suggest_memory_format(), last);
+  EXPECT_TRUE(torch::allclose(net->forward(x), plain, 1e-5, 1e-6));
+  for (const auto& slot : flat.slots()) {
+    EXPECT_TRUE(lies_in(slot.parameter, flat.values())) << slot.name;
+    const at::Tensor elements = flat.values().narrow(0, slot.elements.first, slot.elements.count);
+    EXPECT_TRUE(torch::equal(FlatParameters::in_order(slot.parameter.contiguous(), slot), elements))
+        << slot.name;
+  }
+}
+
 }  // namespace
 }  // namespace lab

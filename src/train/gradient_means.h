@@ -7,16 +7,16 @@
 
 #include "lab/comm/communicator.h"
 #include "lab/core/range.h"
-#include "lab/train/reducer.h"
+#include "lab/train/step_plan.h"
 
 namespace lab {
 
 // Takes gradients chunk by chunk, while they are in the nearest cache. The norm adds up the chunks'
 // squares in their order, so its bits do not depend on who took which. One thread.
-class GradientMeasure {
+class GradientMeans {
  public:
   // Of so many elements. norm: that too, not only whether they are finite.
-  GradientMeasure(int64_t elements, bool norm)
+  GradientMeans(int64_t elements, bool norm)
       : squares_(norm ? static_cast<size_t>((elements + part_unit - 1) / part_unit) : 0) {}
 
   // chunk(Range) gives each chunk of the part, f32 or f64, which is divided by the weight. The part begins at

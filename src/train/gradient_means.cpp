@@ -1,4 +1,4 @@
-#include "train/gradient_measure.h"
+#include "train/gradient_means.h"
 
 #include <array>
 #include <bit>
@@ -6,6 +6,7 @@
 #include <limits>
 #include <type_traits>
 
+#include "lab/comm/wide.h"
 #include "lab/core/error.h"
 
 namespace lab {
@@ -38,12 +39,14 @@ double sum_of_squares(const T* values, int64_t count) {
 
 }  // namespace
 
-void GradientMeasure::take(int64_t index, double weight, const Buffer& chunk) {
+void GradientMeans::take(int64_t index, double weight, const Buffer& chunk) {
   const auto each = [&]<class T>(T* values) {
-    const T divisor = static_cast<T>(weight);
-    for (int64_t i = 0; i < chunk.count; ++i) values[i] /= divisor;
-    if (!all_finite(values, chunk.count)) not_finite_ += 1;
-    if (!squares_.empty()) squares_[static_cast<size_t>(index)] = sum_of_squares(values, chunk.count);
+    work_in_wide_vectors([&](auto) {
+      const T divisor = static_cast<T>(weight);
+      for (int64_t i = 0; i < chunk.count; ++i) values[i] /= divisor;
+      if (!all_finite(values, chunk.count)) not_finite_ += 1;
+      if (!squares_.empty()) squares_[static_cast<size_t>(index)] = sum_of_squares(values, chunk.count);
+    });
   };
   if (chunk.type == DType::f32)
     each(static_cast<float*>(chunk.data));
@@ -53,14 +56,14 @@ void GradientMeasure::take(int64_t index, double weight, const Buffer& chunk) {
     throw Bug("gradients of type ", name_of(chunk.type));
 }
 
-void GradientMeasure::add_others(Communicator& comm) {
+void GradientMeans::add_others(Communicator& comm) {
   squares_.push_back(not_finite_);
   comm.all_reduce({squares_.data(), std::ssize(squares_), DType::f64}, ReduceOp::sum);
   not_finite_ = squares_.back();
   squares_.pop_back();
 }
 
-double GradientMeasure::norm() const {
+double GradientMeans::norm() const {
   double sum = 0;
   for (const double square : squares_) sum += square;
   return std::sqrt(sum);
