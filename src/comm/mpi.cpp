@@ -60,7 +60,7 @@ void wait_all(std::vector<MPI_Request>& requests, const char* operation) {
     check(MPI_Testall(static_cast<int>(requests.size()), requests.data(), &done, MPI_STATUSES_IGNORE),
           operation);
     if (done) return;
-    if (round < 2000) {
+    if (round < 100) {
       sched_yield();
     } else {
       const timespec pause{0, 50'000};

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 #include "lab/comm/agreement.h"
 #include "lab/comm/tree.h"
@@ -71,6 +72,7 @@ struct GradientReducer::State {
   int passes = 1;
   bool last = false, open = false;
   std::vector<int> gradients;        // per slot: how many passes of this micro-batch made one
+  std::vector<at::Tensor> kept;      // per slot: a gradient that nobody else wants, until it is added up
   std::vector<int64_t> missing;      // per bucket: slots not arrived in the last micro-batch
   std::vector<int64_t> order;        // in which buckets are reduced
   std::vector<int64_t> whole_order;  // in which they became whole in this step's last micro-batch
@@ -104,6 +106,7 @@ struct GradientReducer::State {
       bucket_of.insert(bucket_of.end(), static_cast<size_t>(buckets[b].slots.count), b);
     for (size_t b = 0; b < buckets.size(); ++b) order.push_back(static_cast<int64_t>(b));
     gradients.assign(ranges.size(), 0);
+    kept.resize(ranges.size());
     require_equal(comm, {"bucket plan", text_of(buckets, dtype_of(p.values().scalar_type()))});
   }
 
@@ -140,13 +143,41 @@ struct GradientReducer::State {
   }
 
   void put(size_t slot, const at::Tensor& gradient) {
-    place(now.placement, slot_views[slot], gradient);
+    if (can_stay(slot, gradient))
+      kept[slot] = gradient;
+    else
+      place(now.placement, slot_views[slot], gradient);
     if (!last) return;
     const size_t bucket = bucket_of[slot];
     missing[bucket] -= 1;
     if (in_parts) return;
     if (first_step && missing[bucket] == 0) whole_order.push_back(static_cast<int64_t>(bucket));
     if (during_backward) launch_whole_buckets();
+  }
+
+  // A gradient of this rank's part, whole and alone on the stack, may stay where backward made it: it goes to
+  // the stack chunk by chunk when the chunk is added up, instead of through the memory twice.
+  bool can_stay(size_t slot, const at::Tensor& gradient) const {
+    const at::Tensor& place = slot_views[slot].front();
+    return in_parts && last && partials == 1 && now.placement.merges == 0 && gradient.defined() &&
+           overlap(parameters.slots()[slot].elements, part) == parameters.slots()[slot].elements &&
+           gradient.scalar_type() == place.scalar_type() && gradient.strides() == place.strides();
+  }
+
+  void bring_kept(Range chunk) {
+    const auto& slots = parameters.slots();
+    auto slot =
+        std::ranges::partition_point(slots, [&](const auto& s) { return s.elements.end() <= chunk.first; });
+    for (; slot != slots.end() && slot->elements.first < chunk.end(); ++slot) {
+      const at::Tensor& gradient = kept[static_cast<size_t>(slot - slots.begin())];
+      const Range here = overlap(slot->elements, chunk);
+      if (!gradient.defined() || here.count == 0) continue;
+      const auto bytes = gradient.element_size();
+      std::memcpy(memory.data.get() + here.first * bytes,
+                  static_cast<const std::byte*>(gradient.const_data_ptr()) +
+                      (here.first - slot->elements.first) * bytes,
+                  static_cast<size_t>(here.count * bytes));
+    }
   }
 
   void launch_whole_buckets() {
@@ -201,9 +232,11 @@ struct GradientReducer::State {
     sum.write({parameters.size(), rider_slots}, as_buffer(told));
     means.each_chunk(part, weight_of(told), [&](Range chunk) {
       const Buffer to = mine.slice(chunk.first, chunk.count);
+      bring_kept(chunk);
       sum.write(chunk, to);
       return to;
     });
+    std::ranges::fill(kept, at::Tensor());
     means.add_others(comm);
     return told;
   }

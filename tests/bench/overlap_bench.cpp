@@ -91,7 +91,11 @@ class Way {
   }
   double steps_each() {
     std::vector<double> seconds;
-    for (int i = 0; i < steps; ++i) seconds.push_back(step());
+    whole_at.clear();
+    for (int i = 0; i < steps; ++i) {
+      seconds.push_back(step());
+      whole_at.push_back(link.submitted);
+    }
     return middle(seconds);
   }
   bool same_as(const Way& other) const { return torch::equal(sums_, other.sums_); }
@@ -99,6 +103,7 @@ class Way {
   int64_t buckets() const { return reducer_.buckets(); }
 
   Link link;
+  std::vector<std::vector<double>> whole_at;  // in each of the last steps: when each bucket was
 
  private:
   torch::nn::Sequential net_;
@@ -107,16 +112,21 @@ class Way {
   at::Tensor x_, sums_;
 };
 
-// When the last bucket has passed, in the best schedule.
-double best_end(const std::vector<double>& whole_at, double each) {
-  double end = 0;
-  for (const double at : whole_at) end = std::max(end, at) + each;
-  return end;
-}
-
 double of_slowest(lab::Communicator& comm, double value) {
   comm.all_reduce({&value, 1, lab::DType::f64}, lab::ReduceOp::max);
   return value;
+}
+
+// When the last bucket has passed, in the best schedule: none is sent before it is whole on all ranks.
+double best_end(lab::Communicator& comm, std::vector<std::vector<double>> whole_at, double each) {
+  std::vector<double> ends;
+  for (auto& step : whole_at) {
+    comm.all_reduce({step.data(), std::ssize(step), lab::DType::f64}, lab::ReduceOp::max);
+    double end = 0;
+    for (const double at : step) end = std::max(end, at) + each;
+    ends.push_back(end);
+  }
+  return middle(ends);
 }
 
 // What the rounds of the three ways gave.
@@ -135,7 +145,7 @@ Hidden measure(lab::Communicator& comm, Way& alone, Way& during, Way& after, int
     const double base = (first + of_slowest(comm, alone.steps_each())) / 2;
     const double link = own ? without - base : 0.8 * first;
     const double each = link / static_cast<double>(alone.buckets());
-    const double best = base + link - of_slowest(comm, best_end(alone.link.submitted, each));
+    const double best = base + link - best_end(comm, alone.whole_at, each);
     hidden.during.push_back((base + link - with) / best);
     hidden.after.push_back((base + link - without) / best);
   }

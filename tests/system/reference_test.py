@@ -116,7 +116,7 @@ def compare(tool, folder, model_kind, optimizer_kind, precision, epochs, clip=0.
         "config.optimizer": optimizer_kind, "config.batch_size": batch, "config.train_samples": SAMPLES,
         "config.weight_decay": 0.01, "config.milestones": [1, 2], "config.patience": 0,
         "trainer.init.max_epochs": epochs, "trainer.init.precision": precision, "trainer.init.numerics": "ordinary",
-        "trainer.init.gradient_clip_val": clip,
+        "trainer.init.gradient_clip_val": clip, "trainer.init.memory_format": "contiguous",  # as PyTorch's own
     }
     subprocess.run([tool, config, out, *(f"{k}={v}" for k, v in settings.items())], check=True)
     trace = load_file(out)
