@@ -29,7 +29,11 @@ void ask_for_short_turns() {
   syscall(SYS_sched_setattr, 0, &wanted, 0);
 }
 
+thread_local bool is_lane = false;
+
 }  // namespace
+
+bool in_lane() { return is_lane; }
 
 Lane::~Lane() {
   {
@@ -61,6 +65,7 @@ Ticket Lane::submit(std::function<void()> work) {
 }
 
 void Lane::run() {
+  is_lane = true;
   ask_for_short_turns();
   for (;;) {
     std::unique_lock lock(mutex_);

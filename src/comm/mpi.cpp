@@ -1,5 +1,4 @@
 #include <mpi.h>
-#include <sched.h>
 #include <time.h>
 #include <xxhash.h>
 
@@ -53,19 +52,16 @@ MPI_Op mpi_op(ReduceOp op) {
 }
 
 // Waits without keeping the core from who needs it: ranks may outnumber cores, and the owner computes
-// meanwhile.
+// meanwhile. Who sleeps is back at once when there is something; who yields, only at the next tick of the
+// scheduler's clock, if another computes.
 void wait_all(std::vector<MPI_Request>& requests, const char* operation) {
   for (int64_t round = 0;; ++round) {
     int done = 0;
     check(MPI_Testall(static_cast<int>(requests.size()), requests.data(), &done, MPI_STATUSES_IGNORE),
           operation);
     if (done) return;
-    if (round < 100) {
-      sched_yield();
-    } else {
-      const timespec pause{0, 50'000};
-      nanosleep(&pause, nullptr);
-    }
+    const timespec pause{0, 20'000};
+    if (round >= 50) nanosleep(&pause, nullptr);
   }
 }
 

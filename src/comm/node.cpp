@@ -2,6 +2,8 @@
 
 #include <new>
 
+#include "lab/comm/lane.h"
+
 namespace lab {
 
 // Two cache lines, since some processors fetch them in pairs.
@@ -49,8 +51,9 @@ void Node::meet(const Call& call) {
   Place& mine = place(rank_);
   mine.calls[turn_ % 2] = call;
   mine.turns.advance();
+  const Patience patience = in_lane() ? Patience::of_lane() : patience_;
   for (int step = 1; step < size(); ++step)  // not all look at the same rank first
-    place((rank_ + step) % size()).turns.await(turn_, patience_);
+    place((rank_ + step) % size()).turns.await(turn_, patience);
   for (int other = 0; other < size(); ++other)
     if (const Call& theirs = place(other).calls[turn_ % 2]; theirs != call)
       throw disagreement(name(other), in_words(theirs), name(rank_), in_words(call));

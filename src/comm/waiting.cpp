@@ -31,7 +31,7 @@ void rest() {
 }  // namespace
 
 Patience Patience::of(int ranks, int cores) {
-  if (ranks <= cores) return {2000, 10};
+  if (ranks <= cores) return {2000, 0};
   return {50, 2 * ranks};
 }
 

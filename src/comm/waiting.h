@@ -12,6 +12,9 @@ struct Patience {
   int looks = 0;
   int yields = 0;
   static Patience of(int ranks, int cores);
+  // A lane sleeps at once: its core has work meanwhile. To yield instead would be to come back at the next
+  // tick of the scheduler's clock only.
+  static constexpr Patience of_lane() { return {50, 0}; }
 };
 
 // A number of turns, advanced by one rank and awaited by the others. On a cache line of its own. Neither

@@ -33,6 +33,9 @@ class Lane {
   std::thread thread_;
 };
 
+// Whether the caller is a lane's thread, whose core is that of a rank which computes.
+bool in_lane();
+
 // The same without a thread: a piece runs when its ticket is waited for, on the thread that waits, and those
 // before it first. For work that needs this rank's core itself, which a thread beside would only take from
 // who computes. What nobody waits for is not run.
