@@ -6,12 +6,14 @@ For a quiet machine. In each round every run beside a server is between two of -
 mean; printed are the medians over the rounds with the least and the most. The A/A control holds each run of --offline
 against those next to it. Training is from the end of the first step to that of the last epoch, by the times in log.txt;
 the end is from there until the program is gone. The processor time is that of all ranks from start to end, which other
-work on the machine disturbs least. The server is a process of its own, of the lowest priority. Not a test.
+work on the machine disturbs least. The server has the machine's last core, and the ranks, with all that they do to send,
+the others. Not a test.
 """
 
 import argparse
 import contextlib
 import json
+import os
 import pathlib
 import resource
 import statistics
@@ -27,6 +29,7 @@ sys.path.insert(0, str(SYSTEM))
 
 from clearml_runs import Place, moment_of  # noqa: E402
 
+CORES = sorted(os.sched_getaffinity(0))
 WRITES = "(events[.]add_batch|tasks[.](create|edit|started|completed)|models[.](create|edit)|files[.]upload)"
 
 
@@ -96,9 +99,10 @@ SERVERS = {  # what each does, and how it is brought to that
 
 @contextlib.contextmanager
 def running(folder, spoil):
-    command = ["nice", "-n", "19", sys.executable, SYSTEM / "clearml_server.py", "--folder", folder]
+    command = [sys.executable, SYSTEM / "clearml_server.py", "--folder", folder]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
+            os.sched_setaffinity(process.pid, CORES[-1:])
             server = Server(json.loads(process.stdout.readline()))
             spoil(server)
             yield server
@@ -153,10 +157,11 @@ def main():
     parser.add_argument("build")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--epochs", type=int, default=200)
-    parser.add_argument("--ranks", type=int, default=2)
+    parser.add_argument("--ranks", type=int, default=len(CORES) - 1)
     parser.add_argument("--only", default="")
     arguments = parser.parse_args()
 
+    os.sched_setaffinity(0, CORES[:-1])
     servers = [name for name in SERVERS if arguments.only in name]
     found = {name: [] for name in ["A/A", *servers]}
     for i in range(arguments.rounds):
