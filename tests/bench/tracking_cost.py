@@ -168,7 +168,8 @@ def main():
         print(f"round {i + 1} of {arguments.rounds}", file=sys.stderr, flush=True)
         for name, values in a_round(servers, arguments).items():
             found[name] += values
-            print(f"  {name}: speed {statistics.median(speed for speed, _, _ in values):.3f}", file=sys.stderr, flush=True)
+            for speed, _, used in values:
+                print(f"  {name}: speed {speed:.3f}, processor time {used:.3f}", file=sys.stderr, flush=True)
     for name, values in ((name, values) for name, values in found.items() if values):
         speeds, ends, used = zip(*values)
         told("speed offline / offline (A/A)" if name == "A/A" else f"speed with a server that {name} / offline", speeds)
