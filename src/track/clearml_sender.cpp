@@ -24,12 +24,15 @@ using detail::is_refusal;
 using detail::read_round;
 using detail::Round;
 using detail::SenderState;
+using detail::TaskEnd;
 using detail::text_in;
 using detail::waiting;
 
 using Json = nlohmann::json;
 using Clock = std::chrono::steady_clock;
 using Milliseconds = std::chrono::milliseconds;
+
+constexpr const char* in_progress = "in_progress";
 
 // After a crash of the node the spool may be shorter than it was. Then all of it is sent again: points
 // replace themselves, the console is compared.
@@ -98,19 +101,35 @@ struct ClearmlSender::Impl {
     return std::nullopt;
   }
 
-  std::optional<ApiError> send_status(const Json& record, Clock::time_point end) {
-    const std::string status = record.value("status", "");
-    const std::string call_of = status == "in_progress" ? "tasks.started" : "tasks." + status;
-    const ApiAnswer answer = link.call(call_of,
+  std::optional<ApiError> send_status(const TaskEnd& said, Clock::time_point end) {
+    const ApiAnswer answer = link.call(said.status == in_progress ? "tasks.started" : "tasks." + said.status,
                                        {{"task", link.seen().task->id},
                                         {"force", true},
-                                        {"status_reason", record.value("reason", "")},
-                                        {"status_message", record.value("message", "")}},
+                                        {"status_reason", said.reason},
+                                        {"status_message", said.message}},
                                        end);
     if (!answer.ok() && !is_refusal(*answer.error)) return answer.error;
     if (!answer.ok()) link.lose(1, answer.error->message);
-    link.change([&](SenderState& s) { s.status = status; });
+    link.change([&](SenderState& s) { s.status = said.status; });
     return std::nullopt;
+  }
+
+  // A final status waits for what may stand behind it in the spool: where a rank dies, the thread that saves
+  // may still tell of a model.
+  std::optional<ApiError> deal_with_status(const Json& record, Clock::time_point end) {
+    const TaskEnd said{text_in(record, "status"), text_in(record, "reason"), text_in(record, "message")};
+    const bool goes_on = said.status == in_progress;
+    if (goes_on)
+      if (auto error = send_status(said, end)) return error;
+    link.change([&](SenderState& s) { s.end = goes_on ? std::nullopt : std::optional(said); });
+    return std::nullopt;
+  }
+
+  // Behind all records.
+  std::optional<ApiError> send_end(Clock::time_point end) {
+    const SenderState state = link.seen();
+    if (state.end_is_told()) return std::nullopt;
+    return state.waiting.empty() ? send_status(*state.end, end) : waiting();
   }
 
   std::optional<ApiError> send_round(const Round& round, Clock::time_point end) {
@@ -119,10 +138,7 @@ struct ClearmlSender::Impl {
     for (const Json& record : round.records) {
       const std::string type = record.value("type", "");
       if (type == "status") {
-        const bool is_last = read_round(spool, round.end).end == round.end;
-        if (text_in(record, "status") != "in_progress" && is_last && !link.seen().waiting.empty())
-          return waiting();
-        if (auto error = send_status(record, end)) return error;
+        if (auto error = deal_with_status(record, end)) return error;
       } else if (type == "model") {
         models[record.at("slot")] = {record.at("file"), record.at("design"), record.at("iter")};
       } else if (type == "log") {
@@ -173,7 +189,7 @@ std::optional<ApiError> ClearmlSender::send(Milliseconds deadline) {
     for (;;) {
       const int64_t offset = impl_->link.seen().offset;
       const Round round = read_round(impl_->spool, offset);
-      if (round.end == offset) return std::nullopt;
+      if (round.end == offset) return impl_->send_end(end);
       if (auto error = impl_->send_round(round, end)) return error;
     }
   } catch (const std::exception& e) {  // a spool that somebody has changed
@@ -183,6 +199,10 @@ std::optional<ApiError> ClearmlSender::send(Milliseconds deadline) {
 
 std::optional<ApiError> ClearmlSender::upload(Milliseconds deadline, bool reopen) {
   const auto end = Clock::now() + deadline;
+  const auto before_reopening = [&] {
+    if (reopen) impl_->link.change([](SenderState& s) { s.status = in_progress; });
+    return reopen;
+  };
   for (;;) {
     const auto state = impl_->link.seen();
     const auto store = impl_->known_store();
@@ -190,7 +210,7 @@ std::optional<ApiError> ClearmlSender::upload(Milliseconds deadline, bool reopen
     const auto [slot, model] = *state.waiting.begin();
     const auto left = std::chrono::duration_cast<Milliseconds>(end - Clock::now());
     const auto error = detail::publish_model(*impl_->link.upload_api(), *store, impl_->settings, *state.task,
-                                             slot, impl_->found(model), left, reopen);
+                                             slot, impl_->found(model), left, before_reopening);
     const bool lost = error && (is_refusal(*error) || error->failure == HttpFailure::bad_url);
     if (error && error->result_subcode == detail::not_in_this_status && !reopen) return waiting();
     if (error && !lost) return error;
@@ -213,7 +233,8 @@ std::string ClearmlSender::refusals() const {
 
 bool ClearmlSender::done() const {
   const auto state = impl_->link.seen();
-  return state.waiting.empty() && read_round(impl_->spool, state.offset).end == state.offset;
+  return state.waiting.empty() && state.end_is_told() &&
+         read_round(impl_->spool, state.offset).end == state.offset;
 }
 
 std::string ClearmlSender::left() const {
@@ -222,13 +243,14 @@ std::string ClearmlSender::left() const {
   const auto size = std::filesystem::file_size(impl_->spool, ignored);
   const uint64_t bytes = ignored ? 0 : size - std::min(size, static_cast<uintmax_t>(state.offset));
   const size_t models = state.waiting.size();
+  if (bytes == 0 && models == 0 && !state.end_is_told()) return "how the run ended";
   return text(byte_size(bytes), " of records",
               models == 0 ? "" : text(" and ", models, models == 1 ? " model" : " models"));
 }
 
 bool ClearmlSender::aborted(Milliseconds deadline) {
   const auto state = impl_->link.seen();
-  if (!state.task || state.status != "in_progress") return false;
+  if (!state.task || state.status != in_progress) return false;
   const ApiAnswer answer = impl_->link.call("tasks.get_all",
                                             {{"id", {state.task->id}},
                                              {"only_fields", {"id", "status", "status_message"}},
@@ -240,19 +262,19 @@ bool ClearmlSender::aborted(Milliseconds deadline) {
     return false;
   const Json& row = data["tasks"][0];
   const std::string status = text_in(row, "status"), message = text_in(row, "status_message");
-  if (status.empty() || status == "in_progress") return message.find("stopping") != std::string::npos;
+  if (status.empty() || status == in_progress) return message.find("stopping") != std::string::npos;
   return status != "created" && status != "queued" && message.find("worker") == std::string::npos;
 }
 
 void ClearmlSender::ping(Milliseconds deadline) {
   const auto state = impl_->link.seen();
-  if (state.task && state.status == "in_progress")
+  if (state.task && state.status == in_progress)
     impl_->link.call("tasks.ping", {{"task", state.task->id}}, Clock::now() + deadline);
 }
 
 void ClearmlSender::revive(Milliseconds deadline) {
   const auto state = impl_->link.seen();
-  if (state.task && state.status == "in_progress")
+  if (state.task && state.status == in_progress)
     impl_->link.call("tasks.started", {{"task", state.task->id}, {"force", true}}, Clock::now() + deadline);
 }
 

@@ -123,8 +123,9 @@ std::string file_uri(const std::string& path) {
 // The calls that a model takes. Each throws ApiError when it does not succeed in time.
 class Publisher {
  public:
-  Publisher(ClearmlApi& api, const TaskIdentity& task, Clock::time_point end, bool reopen)
-      : api_(api), task_(task), end_(end), reopen_(reopen) {}
+  Publisher(ClearmlApi& api, const TaskIdentity& task, Clock::time_point end,
+            const std::function<bool()>& before_reopening)
+      : api_(api), task_(task), end_(end), before_reopening_(before_reopening) {}
 
   void put(const std::string& slot, const detail::WaitingModel& model, const std::string& uri,
            const detail::FileSum& sum) {
@@ -143,7 +144,7 @@ class Publisher {
     try {
       call("tasks.add_or_update_model", entry);
     } catch (const ApiError& error) {
-      if (error.result_subcode != detail::not_in_this_status || !reopen_) throw;
+      if (error.result_subcode != detail::not_in_this_status || !before_reopening_()) throw;
       call("tasks.started", {{"task", task_.id}, {"force", true}});
       call("tasks.add_or_update_model", entry);
     }
@@ -184,7 +185,7 @@ class Publisher {
   ClearmlApi& api_;
   const TaskIdentity& task_;
   Clock::time_point end_;
-  bool reopen_;
+  const std::function<bool()>& before_reopening_;
 };
 
 }  // namespace
@@ -225,7 +226,8 @@ ModelPlace model_place(const ModelStore& store, const ClearmlSettings& settings,
 std::optional<ApiError> publish_model(ClearmlApi& api, const ModelStore& store,
                                       const ClearmlSettings& settings, const TaskIdentity& task,
                                       const std::string& slot, const WaitingModel& model,
-                                      std::chrono::milliseconds deadline, bool reopen) {
+                                      std::chrono::milliseconds deadline,
+                                      const std::function<bool()>& before_reopening) {
   const auto end = Clock::now() + deadline;
   std::error_code ignored;
   if (!fs::exists(model.file, ignored))
@@ -243,7 +245,8 @@ std::optional<ApiError> publish_model(ClearmlApi& api, const ModelStore& store,
           api.upload(place.storage_path, held.path(), {.deadline = deadline, .tries = tries});
       if (!sent.ok()) return sent.error;
     }
-    Publisher(api, task, std::min(end, Clock::now() + for_calls), reopen).put(slot, model, place.uri, *sum);
+    Publisher(api, task, std::min(end, Clock::now() + for_calls), before_reopening)
+        .put(slot, model, place.uri, *sum);
     return std::nullopt;
   } catch (const ApiError& error) {
     return error;

@@ -2,6 +2,7 @@
 // One output model of a task: its file brought to where models go, and the model said to the server.
 
 #include <chrono>
+#include <functional>
 #include <optional>
 #include <string>
 
@@ -22,11 +23,12 @@ ModelPlace model_place(const ModelStore& store, const ClearmlSettings& settings,
 constexpr int not_in_this_status = 110;
 
 // Brings the file of `model` to its place, makes the model on the server or finds it, and puts it into its
-// slot of the task. May be repeated after any failure: the newest stands. `reopen`: see
-// ClearmlSender::upload.
+// slot of the task. May be repeated after any failure: the newest stands. A task that was ended takes no
+// models: it is started again if `before_reopening` says so, else the answer is not_in_this_status.
 std::optional<ApiError> publish_model(ClearmlApi& api, const ModelStore& store,
                                       const ClearmlSettings& settings, const TaskIdentity& task,
                                       const std::string& slot, const WaitingModel& model,
-                                      std::chrono::milliseconds deadline, bool reopen);
+                                      std::chrono::milliseconds deadline,
+                                      const std::function<bool()>& before_reopening);
 
 }  // namespace lab::detail

@@ -24,6 +24,8 @@ SenderState from_json(const Json& json) {
   for (const auto& [slot, model] : json.at("waiting").items())
     state.waiting[slot] = {model.at("file"), model.at("design"), model.at("iteration")};
   state.status = json.at("status");
+  if (const Json end = json.value("end", Json()); !end.is_null())
+    state.end = TaskEnd{end.at("status"), end.at("reason"), end.at("message")};
   state.lost = json.at("lost");
   return state;
 }
@@ -60,6 +62,9 @@ void write_sender_state(const std::string& run_folder, const SenderState& state)
   Json waiting = Json::object();
   for (const auto& [slot, model] : state.waiting)
     waiting[slot] = {{"file", model.file}, {"design", model.design}, {"iteration", model.iteration}};
+  Json end;
+  if (state.end)
+    end = {{"status", state.end->status}, {"reason", state.end->reason}, {"message", state.end->message}};
   const Json json = {{"task", task},
                      {"adopted", state.adopted},
                      {"offset", state.offset},
@@ -67,6 +72,7 @@ void write_sender_state(const std::string& run_folder, const SenderState& state)
                      {"console_tried", state.console_tried},
                      {"waiting", waiting},
                      {"status", state.status},
+                     {"end", end},
                      {"lost", state.lost}};
   write_file_atomically(path_in(run_folder), json.dump(2, ' ', false, Json::error_handler_t::replace) + '\n');
 }

@@ -18,6 +18,11 @@ struct WaitingModel {
   bool operator==(const WaitingModel&) const = default;
 };
 
+// A final status, as the spool has it.
+struct TaskEnd {
+  std::string status, reason, message;
+};
+
 struct SenderState {
   std::optional<TaskIdentity> task;
   bool adopted = false;  // an agent's task: its console is the agent's to send
@@ -27,7 +32,9 @@ struct SenderState {
   int64_t console_sent = 0, console_tried = 0;
   std::map<std::string, WaitingModel> waiting;  // by slot
   std::string status;                           // the last that the server was told
+  std::optional<TaskEnd> end;                   // what the run said last; none while it goes on
   int64_t lost = 0;                             // records that the server did not take
+  bool end_is_told() const { return !end || end->status == status; }
 };
 
 // A run folder's state; where there is none yet, the beginning. Throws DataError, IoError.

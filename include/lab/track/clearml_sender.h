@@ -39,15 +39,15 @@ class ClearmlSender {
   std::optional<TaskIdentity> task() const;
 
   // Registers the task if need be and sends what there is: points, console, statuses. A final status waits
-  // until all models are uploaded. Returns why it stopped before the end, without a message where it only
-  // has to wait for models; nullopt: all is sent.
+  // for all behind it and for all models. Returns why it stopped before the end, without a message where it
+  // only has to wait for models; nullopt: all is sent.
   std::optional<ApiError> send(Milliseconds deadline);
   // Uploads the newest of each output model that waits. A task that was ended takes no models: `reopen` it
-  // for them (it is ended again by what the spool says), or wait.
+  // for them (the next send() ends it again), or wait.
   std::optional<ApiError> upload(Milliseconds deadline, bool reopen);
   // That records or models were refused for good, or are damaged, and what can be done; "" where all is well.
   std::string refusals() const;
-  // Whether nothing is left in the spool.
+  // Whether the server has all of the spool.
   bool done() const;
   // How much of the spool is not sent: bytes, and files that wait.
   std::string left() const;

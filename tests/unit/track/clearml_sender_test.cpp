@@ -66,6 +66,18 @@ class Sender : public testing::Test {
     if (action == "tasks.get_all") return said({{"tasks", tasks_}});
     if (action == "events.get_task_log") return said({{"events", console_}});
     if (action == "events.add_batch") return add(body_of(request));
+    if (action == "models.create") return said({{"id", "m0"}});
+    if (action == "tasks.add_or_update_model") return put(Json::parse(body_of(request)));
+    if (action.starts_with("tasks.")) status_ = action;
+    return said(Json::object());
+  }
+
+  // A server takes no models for a task that was ended.
+  test::Reply put(const Json& entry) {
+    if (status_ != "tasks.started")
+      return test::reply(
+          400, R"({"meta":{"result_code":400,"result_subcode":110,"result_msg":"Invalid task status"}})");
+    models_[entry["name"]] = entry["iteration"];
     return said(Json::object());
   }
 
@@ -84,6 +96,20 @@ class Sender : public testing::Test {
     return said({{"added", events.size()}, {"errors", 0}});
   }
 
+  // As the thread that saves does it, at any time.
+  void save_model(int64_t iteration) {
+    std::ofstream(folder_ / "last.safetensors") << iteration;
+    Spool(folder_.path(), Log::silent()).model("last", folder_ / "last.safetensors", iteration, "");
+  }
+  void send_all(ClearmlSender& sender) {
+    for (int rounds = 0; rounds < 5 && !sender.done(); ++rounds) {
+      sender.send(std::chrono::seconds(20));
+      sender.upload(std::chrono::seconds(20), true);
+    }
+    EXPECT_TRUE(sender.done()) << sender.left();
+    EXPECT_EQ(sender.refusals(), "");
+  }
+
   ClearmlSender sender() {
     ApiOptions options;
     options.retry = {std::chrono::milliseconds(1), std::chrono::milliseconds(2)};
@@ -98,6 +124,8 @@ class Sender : public testing::Test {
   const test::TemporaryFolder folder_;
   ClearmlSettings settings_;
   Json tasks_ = Json::array(), console_ = Json::array(), points_ = Json::array();
+  std::string status_;            // the last call that gave the task one
+  Json models_ = Json::object();  // iterations by slot
   size_t most_events_ = 1000;
   test::ScriptedServer server_{[this](const std::string& request) { return answer(request); }};
   const std::vector<std::string> all_lines_ = {"line 0", "line 1", "line 2"};
@@ -165,6 +193,47 @@ TEST_F(Sender, AProxyThatTakesNothingForAWhileCostsNothing) {
     EXPECT_EQ(lines(), all_lines_);
   }
   EXPECT_EQ(points_.size(), 1u);
+}
+
+TEST_F(Sender, AModelBehindTheEndIsSentAndTheEndStands) {
+  for (const bool is_told : {false, true}) {
+    const int64_t iteration = is_told ? 8 : 4;
+    auto one = sender();
+    Spool(folder_.path(), Log::silent()).status("failed", "rank 1 died", "");
+    if (is_told) {
+      send_all(one);
+      EXPECT_EQ(status_, "tasks.failed");
+    }
+    save_model(iteration);
+    EXPECT_FALSE(one.done());
+    send_all(one);
+    EXPECT_EQ(status_, "tasks.failed") << is_told;
+    EXPECT_EQ(models_["last"], iteration);
+  }
+}
+
+TEST_F(Sender, ATaskThatWasReopenedIsEndedAgainByAnyProcess) {
+  Spool(folder_.path(), Log::silent()).status("failed", "rank 1 died", "");
+  {
+    auto one = sender();
+    send_all(one);
+    save_model(4);
+    EXPECT_FALSE(one.send(std::chrono::seconds(20)));
+    EXPECT_FALSE(one.upload(std::chrono::seconds(20), true));
+  }  // killed here
+  EXPECT_EQ(status_, "tasks.started");
+  auto next = sender();
+  EXPECT_EQ(next.left(), "how the run ended");
+  send_all(next);
+  EXPECT_EQ(status_, "tasks.failed");
+}
+
+TEST_F(Sender, AnEndFromWhichTheRunWentOnIsNone) {
+  Spool(folder_.path(), Log::silent()).status("stopped", "SIGTERM", "");
+  Spool(folder_.path(), Log::silent()).status("in_progress", "", "");
+  auto one = sender();
+  send_all(one);
+  EXPECT_EQ(status_, "tasks.started");
 }
 
 }  // namespace

@@ -38,7 +38,7 @@ class ModelUpload : public testing::Test {
     const WaitingModel model{folder_ / "checkpoints/best.safetensors", "", 7};
     return publish_model(api, {ModelStore::Kind::folder, folder_ / "shared"}, settings_,
                          {.id = "t1", .name = "run", .project_id = "p1", .project = "P"}, "best", model,
-                         deadline, false);
+                         deadline, [] { return false; });
   }
   std::vector<std::string> shared_files() const {
     std::vector<std::string> names;
@@ -168,7 +168,7 @@ TEST_F(UploadOfAFileThatIsReplaced, SaysBesideTheModelWhatItHasSent) {
   settings.secret_key = Secret("SECRET1");
   ClearmlApi api(settings);
   const auto error = publish_model(api, {}, settings, {"id", "name", "p", "project"}, "last", {file_, "", 1},
-                                   std::chrono::seconds(30), false);
+                                   std::chrono::seconds(30), [] { return false; });
   ASSERT_FALSE(error) << error->message;
   EXPECT_NE(uploaded_.find("\r\n\r\nweights\r\n"), std::string::npos) << uploaded_;
   const Json expected = {{{"key", "lab.size"}, {"type", "int"}, {"value", "7"}},
