@@ -1,5 +1,4 @@
 #include <mpi.h>
-#include <time.h>
 #include <xxhash.h>
 
 #include <algorithm>
@@ -9,6 +8,8 @@
 #include "comm/backends.h"
 #include "comm/bf16_sum.h"
 #include "comm/call.h"
+#include "comm/mpi_calls.h"
+#include "comm/mpi_sum.h"
 #include "lab/comm/lane.h"
 #include "lab/core/error.h"
 
@@ -16,29 +17,6 @@ namespace lab {
 namespace {
 
 constexpr int64_t most_elements = int64_t{1} << 30;  // MPI counts are ints
-
-void check(int code, const char* operation) {
-  if (code == MPI_SUCCESS) return;
-  char message[MPI_MAX_ERROR_STRING] = {};
-  int length = 0;
-  MPI_Error_string(code, message, &length);
-  throw IoError("MPI failed in ", operation, ": ", message);
-}
-
-MPI_Datatype mpi_type(DType type) {
-  switch (type) {
-    case DType::u8:
-      return MPI_UINT8_T;
-    case DType::i64:
-      return MPI_INT64_T;
-    case DType::f32:
-      return MPI_FLOAT;
-    case DType::f64:
-      return MPI_DOUBLE;
-    default:
-      throw Bug("elements of type ", name_of(type), " cannot be sent by the mpi backend");
-  }
-}
 
 MPI_Op mpi_op(ReduceOp op) {
   switch (op) {
@@ -48,20 +26,6 @@ MPI_Op mpi_op(ReduceOp op) {
       return MPI_MAX;
     default:
       return MPI_SUM;
-  }
-}
-
-// Waits without keeping the core from who needs it: ranks may outnumber cores, and the owner computes
-// meanwhile. Who sleeps is back at once when there is something; who yields, only at the next tick of the
-// scheduler's clock, if another computes.
-void wait_all(std::vector<MPI_Request>& requests, const char* operation) {
-  for (int64_t round = 0;; ++round) {
-    int done = 0;
-    check(MPI_Testall(static_cast<int>(requests.size()), requests.data(), &done, MPI_STATUSES_IGNORE),
-          operation);
-    if (done) return;
-    const timespec pause{0, 20'000};
-    if (round >= 50) nanosleep(&pause, nullptr);
   }
 }
 
@@ -100,7 +64,7 @@ class Mpi final : public Communicator {
     MPI_Comm_rank(comm_, &rank_);
     MPI_Comm_size(comm_, &size_);
     if (size_ == 1) return;
-    check(MPI_Comm_dup(comm_, &notices_), "MPI_Comm_dup");
+    check_mpi(MPI_Comm_dup(comm_, &notices_), "MPI_Comm_dup");
     MPI_Comm_set_errhandler(notices_, MPI_ERRORS_RETURN);
   }
   // MPI's groups are not freed: that would be a collective in a destructor.
@@ -111,12 +75,13 @@ class Mpi final : public Communicator {
 
   void all_reduce(Buffer buffer, ReduceOp op) override {
     meet({Collective::all_reduce, buffer.type, op, 0, buffer.count});
+    if (SegmentedSum::suits(buffer, size_)) return segmented_sum_.all_reduce(comm_, buffer, op);
     std::vector<MPI_Request> requests;
     in_pieces(buffer, requests, [&](Buffer piece) {
       MPI_Request request = MPI_REQUEST_NULL;
-      check(MPI_Iallreduce(MPI_IN_PLACE, piece.data, static_cast<int>(piece.count), mpi_type(piece.type),
-                           mpi_op(op), comm_, &request),
-            "MPI_Iallreduce");
+      check_mpi(MPI_Iallreduce(MPI_IN_PLACE, piece.data, static_cast<int>(piece.count), mpi_type(piece.type),
+                               mpi_op(op), comm_, &request),
+                "MPI_Iallreduce");
       return request;
     });
     wait_all(requests, "all-reduce");
@@ -129,7 +94,7 @@ class Mpi final : public Communicator {
     std::vector<MPI_Request> requests;
     in_pieces(buffer, requests, [&](Buffer piece) {
       MPI_Request request = MPI_REQUEST_NULL;
-      check(
+      check_mpi(
           MPI_Ibcast(piece.data, static_cast<int>(piece.count), mpi_type(piece.type), root, comm_, &request),
           "MPI_Ibcast");
       return request;
@@ -142,9 +107,9 @@ class Mpi final : public Communicator {
     if (part > most_elements) throw Bug("all-gather of ", part, " elements per rank");
     meet({Collective::all_gather, all.type, {}, 0, all.count});
     std::vector<MPI_Request> requests(1);
-    check(MPI_Iallgather(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, all.data, static_cast<int>(part),
-                         mpi_type(all.type), comm_, requests.data()),
-          "MPI_Iallgather");
+    check_mpi(MPI_Iallgather(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, all.data, static_cast<int>(part),
+                             mpi_type(all.type), comm_, requests.data()),
+              "MPI_Iallgather");
     wait_all(requests, "all-gather");
   }
 
@@ -154,17 +119,17 @@ class Mpi final : public Communicator {
     for (const auto& [peer, buffer] : receives)
       in_pieces(buffer, requests, [&, to = peer](Buffer piece) {
         MPI_Request request = MPI_REQUEST_NULL;
-        check(MPI_Irecv(piece.data, static_cast<int>(piece.count), mpi_type(piece.type), to, 0, comm_,
-                        &request),
-              "MPI_Irecv");
+        check_mpi(MPI_Irecv(piece.data, static_cast<int>(piece.count), mpi_type(piece.type), to, 0, comm_,
+                            &request),
+                  "MPI_Irecv");
         return request;
       });
     for (const auto& [peer, buffer] : sends)
       in_pieces(buffer, requests, [&, to = peer](Buffer piece) {
         MPI_Request request = MPI_REQUEST_NULL;
-        check(MPI_Isend(piece.data, static_cast<int>(piece.count), mpi_type(piece.type), to, 0, comm_,
-                        &request),
-              "MPI_Isend");
+        check_mpi(MPI_Isend(piece.data, static_cast<int>(piece.count), mpi_type(piece.type), to, 0, comm_,
+                            &request),
+                  "MPI_Isend");
         return request;
       });
     wait_all(requests, "exchange");
@@ -193,8 +158,9 @@ class Mpi final : public Communicator {
     const uint64_t hash = XXH3_64bits(mine.data(), sizeof mine);
     std::array<uint64_t, 2> bounds = {hash, ~hash};  // the least of all ranks', and the greatest inverted
     std::vector<MPI_Request> requests(1);
-    check(MPI_Iallreduce(MPI_IN_PLACE, bounds.data(), 2, MPI_UINT64_T, MPI_MIN, notices_, requests.data()),
-          "MPI_Iallreduce");
+    check_mpi(
+        MPI_Iallreduce(MPI_IN_PLACE, bounds.data(), 2, MPI_UINT64_T, MPI_MIN, notices_, requests.data()),
+        "MPI_Iallreduce");
     wait_all(requests, "the comparison of collectives");
     if (bounds[0] != ~bounds[1]) disagree(mine);
   }
@@ -203,9 +169,9 @@ class Mpi final : public Communicator {
     std::vector<Notice> all(static_cast<size_t>(size_));
     all[static_cast<size_t>(rank_)] = mine;
     std::vector<MPI_Request> requests(1);
-    check(MPI_Iallgather(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, all.data(), static_cast<int>(mine.size()),
-                         MPI_INT64_T, notices_, requests.data()),
-          "MPI_Iallgather");
+    check_mpi(MPI_Iallgather(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, all.data(), static_cast<int>(mine.size()),
+                             MPI_INT64_T, notices_, requests.data()),
+              "MPI_Iallgather");
     wait_all(requests, "the comparison of collectives");
     for (int other = 0; other < size_; ++other) {
       const Notice& theirs = all[static_cast<size_t>(other)];
@@ -230,6 +196,7 @@ class Mpi final : public Communicator {
   MPI_Comm comm_ = MPI_COMM_NULL, notices_ = MPI_COMM_NULL;
   int rank_ = 0, size_ = 1;
   int64_t sequence_ = 0;  // of the collectives of this group
+  SegmentedSum segmented_sum_;
   Bf16Sum bf16_sum_;
   Lane lane_;
 };
@@ -240,7 +207,7 @@ std::unique_ptr<Communicator> mpi_communicator(int color) {
   int rank = 0;
   MPI_Comm_rank(MPI_COMM_WORLD, &rank);
   MPI_Comm comm = MPI_COMM_NULL;
-  check(MPI_Comm_split(MPI_COMM_WORLD, color < 0 ? MPI_UNDEFINED : color, rank, &comm), "MPI_Comm_split");
+  check_mpi(MPI_Comm_split(MPI_COMM_WORLD, color < 0 ? MPI_UNDEFINED : color, rank, &comm), "MPI_Comm_split");
   return comm == MPI_COMM_NULL ? nullptr : std::make_unique<Mpi>(comm);
 }
 

@@ -1,5 +1,5 @@
 // How much of a slow link's time backward hides.
-//   mpirun -np N overlap_bench ROUNDS [own]
+//   mpirun -np N overlap_bench ROUNDS [own [ROWS]]
 // Eight layers of equal size, a bucket each, summed in three ways by turns: not at all slower than the ranks
 // are, over a link while backward runs, and over it after backward. The link is a stand-in, behind which each
 // sum waits until so many bytes would have passed, 0.8 of backward's time for all buckets together; or, with
@@ -8,6 +8,7 @@
 // has passed), with the least and the most of the rounds; for the stand-in also of the link after backward,
 // which should be 0. All sums must have the same bits.
 
+#include <sched.h>
 #include <sys/prctl.h>
 #include <torch/nn.h>
 
@@ -28,13 +29,19 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr int layers = 8, width = 500, rows = 1024, steps = 5;
+constexpr int layers = 8, width = 500, steps = 5;
+int64_t rows = 1024;  // of a batch: how long backward takes
 
 double since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 double middle(std::vector<double> values) {
   std::ranges::sort(values);
   return values[values.size() / 2];
+}
+
+double of_slowest(lab::Communicator& comm, double value) {
+  comm.all_reduce({&value, 1, lab::DType::f64}, lab::ReduceOp::max);
+  return value;
 }
 
 // A group behind a link: sums of gradients take so much longer.
@@ -92,11 +99,13 @@ class Way {
     sums_ = reducer_.finish().gradients;
     return since(link.start);
   }
-  double steps_each() {
+  // The middle of some steps', which all ranks begin together and the slowest ends.
+  double steps_each(lab::Communicator& all) {
     std::vector<double> seconds;
     whole_at.clear();
     for (int i = 0; i < steps; ++i) {
-      seconds.push_back(step());
+      all.barrier();
+      seconds.push_back(of_slowest(all, step()));
       whole_at.push_back(link.submitted);
     }
     return middle(seconds);
@@ -114,11 +123,6 @@ class Way {
   lab::GradientReducer reducer_;
   at::Tensor x_, sums_;
 };
-
-double of_slowest(lab::Communicator& comm, double value) {
-  comm.all_reduce({&value, 1, lab::DType::f64}, lab::ReduceOp::max);
-  return value;
-}
 
 // When the last bucket has passed, in the best schedule: none is sent before it is whole on all ranks.
 double best_end(lab::Communicator& comm, std::vector<std::vector<double>> whole_at, double each) {
@@ -141,11 +145,11 @@ struct Hidden {
 Hidden measure(lab::Communicator& comm, Way& alone, Way& during, Way& after, int rounds, bool own) {
   Hidden hidden;
   for (int round = 0; round < rounds; ++round) {
-    const double first = of_slowest(comm, alone.steps_each());
+    const double first = alone.steps_each(comm);
     if (!own)
       for (Way* way : {&during, &after}) way->link.seconds_per_byte = 0.8 * first / way->bytes();
-    const double with = of_slowest(comm, during.steps_each()), without = of_slowest(comm, after.steps_each());
-    const double base = (first + of_slowest(comm, alone.steps_each())) / 2;
+    const double with = during.steps_each(comm), without = after.steps_each(comm);
+    const double base = (first + alone.steps_each(comm)) / 2;
     const double link = own ? without - base : 0.8 * first;
     const double each = link / static_cast<double>(alone.buckets());
     const double best = base + link - best_end(comm, alone.whole_at, each);
@@ -155,16 +159,31 @@ Hidden measure(lab::Communicator& comm, Way& alone, Way& during, Way& after, int
   return hidden;
 }
 
+// As launchers bind ranks: one that moves from core to core is measured with its neighbours' bad luck.
+void bind_to_a_core(int rank) {
+  cpu_set_t cores, one;
+  if (sched_getaffinity(0, sizeof cores, &cores) != 0) return;
+  int skip = rank % CPU_COUNT(&cores);
+  for (int core = 0; core < CPU_SETSIZE; ++core)
+    if (CPU_ISSET(core, &cores) && skip-- == 0) {
+      CPU_ZERO(&one);
+      CPU_SET(core, &one);
+      sched_setaffinity(0, sizeof one, &one);
+    }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   lab::start_process();
   at::set_num_threads(1);
   lab::World world = lab::World::join(&argc, &argv);
+  bind_to_a_core(world.rank());
   int failed = 0;
   {
     const int rounds = argc > 1 ? std::atoi(argv[1]) : 7;
     const bool own = argc > 2 && std::string(argv[2]) == "own";
+    if (argc > 3) rows = std::atoi(argv[3]);
     const auto comm = world.communicator(lab::Backend::automatic, lab::Log(world.rank(), world.size()));
     const auto nobody = lab::self_communicator();
     Way alone(own ? *nobody : *comm, true), during(*comm, true), after(*comm, false);
