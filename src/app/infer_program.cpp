@@ -52,6 +52,7 @@ void infer(Session& session, const std::vector<Experiment>& experiments) {
     }
   });
   broadcast_model(session.comm, plan.model.module());
+  if (config.trainer.memory_format == "channels_last") order_channels_last(plan.model.module());
   session.log.info("predicting ", sources[0]->size(), " samples of ", sources[0]->path(), " with ",
                    plan.weights);
   const Prediction prediction =

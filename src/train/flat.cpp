@@ -106,6 +106,14 @@ at::Tensor FlatParameters::in_order(const at::Tensor& tensor, const Slot& slot) 
   return (slot.channels_last ? tensor.permute({0, 2, 3, 1}) : tensor).flatten();
 }
 
+void order_channels_last(torch::nn::Module& module) {
+  const torch::NoGradGuard no_grad;
+  const auto weights = convolution_weights(module);
+  for (auto& parameter : module.parameters())
+    if (weights.contains(parameter.unsafeGetTensorImpl()))
+      parameter.set_data(parameter.contiguous(at::MemoryFormat::ChannelsLast));
+}
+
 FlatBuffers::FlatBuffers(torch::nn::Module& module) {
   const torch::NoGradGuard no_grad;
   std::map<at::ScalarType, std::vector<at::Tensor>> floats;

@@ -60,6 +60,9 @@ class FlatParameters {
   at::Tensor values_;
 };
 
+// The same order for a model that is not trained, and keeps its weights to itself.
+void order_channels_last(torch::nn::Module& module);
+
 // The module's floating buffers (BatchNorm's running statistics) as views of one flat tensor per type;
 // integer ones stay where they are. Each leaf of a step has its own set, so that sets evolve the same
 // whatever rank computes them.

@@ -153,5 +153,20 @@ TEST(FlatParameters, OfConvolutionsMayLieChannelsLast) {
   }
 }
 
+TEST(OrderChannelsLast, ChangesTheOrderOfConvolutionsAlone) {
+  torch::manual_seed(1);
+  torch::nn::Conv2d convolution(4, 6, 3);
+  torch::nn::Linear linear(6, 2);
+  torch::nn::Sequential net(convolution, linear);
+  const at::Tensor x = torch::randn({2, 4, 8, 8}), before = convolution->weight.detach().clone();
+  const at::Tensor plain = convolution->forward(x);
+  order_channels_last(*net);
+  EXPECT_EQ(convolution->weight.suggest_memory_format(), at::MemoryFormat::ChannelsLast);
+  EXPECT_TRUE(torch::equal(convolution->weight, before));
+  EXPECT_TRUE(convolution->weight.requires_grad());
+  EXPECT_TRUE(torch::allclose(convolution->forward(x), plain, 1e-5, 1e-6));
+  EXPECT_TRUE(linear->weight.is_contiguous());
+}
+
 }  // namespace
 }  // namespace lab
