@@ -16,8 +16,6 @@
 namespace lab {
 namespace {
 
-constexpr int64_t most_elements = int64_t{1} << 30;  // MPI counts are ints
-
 MPI_Op mpi_op(ReduceOp op) {
   switch (op) {
     case ReduceOp::min:
@@ -117,21 +115,10 @@ class Mpi final : public Communicator {
     meet({.kind = Collective::exchange});
     std::vector<MPI_Request> requests;
     for (const auto& [peer, buffer] : receives)
-      in_pieces(buffer, requests, [&, to = peer](Buffer piece) {
-        MPI_Request request = MPI_REQUEST_NULL;
-        check_mpi(MPI_Irecv(piece.data, static_cast<int>(piece.count), mpi_type(piece.type), to, 0, comm_,
-                            &request),
-                  "MPI_Irecv");
-        return request;
-      });
+      in_pieces(buffer, requests,
+                [&, from = peer](Buffer piece) { return begin_receive(comm_, piece, from, 0); });
     for (const auto& [peer, buffer] : sends)
-      in_pieces(buffer, requests, [&, to = peer](Buffer piece) {
-        MPI_Request request = MPI_REQUEST_NULL;
-        check_mpi(MPI_Isend(piece.data, static_cast<int>(piece.count), mpi_type(piece.type), to, 0, comm_,
-                            &request),
-                  "MPI_Isend");
-        return request;
-      });
+      in_pieces(buffer, requests, [&, to = peer](Buffer piece) { return begin_send(comm_, piece, to, 0); });
     wait_all(requests, "exchange");
   }
 

@@ -33,6 +33,20 @@ MPI_Datatype mpi_type(DType type) {
   }
 }
 
+MPI_Request begin_receive(MPI_Comm comm, Buffer to, int from, int tag) {
+  MPI_Request request = MPI_REQUEST_NULL;
+  check_mpi(MPI_Irecv(to.data, static_cast<int>(to.count), mpi_type(to.type), from, tag, comm, &request),
+            "MPI_Irecv");
+  return request;
+}
+
+MPI_Request begin_send(MPI_Comm comm, Buffer from, int to, int tag) {
+  MPI_Request request = MPI_REQUEST_NULL;
+  check_mpi(MPI_Isend(from.data, static_cast<int>(from.count), mpi_type(from.type), to, tag, comm, &request),
+            "MPI_Isend");
+  return request;
+}
+
 // Ranks may outnumber cores, and the owner computes meanwhile. Who sleeps is back at once when the time is
 // up; who yields, only at the next tick of the scheduler's clock, if another computes. What took long so far
 // will not be over in a moment, and each look costs the owner's core some microseconds: pauses grow with the

@@ -15,6 +15,12 @@ void check_mpi(int code, const char* operation);
 // Throws Bug for a type that the backend does not carry.
 MPI_Datatype mpi_type(DType type);
 
+constexpr int64_t most_elements = int64_t{1} << 30;  // of one call, as MPI's counts are ints
+
+// A message under way. The buffer, of most_elements at most, must outlive it. Throws IoError.
+MPI_Request begin_receive(MPI_Comm comm, Buffer to, int from, int tag);
+MPI_Request begin_send(MPI_Comm comm, Buffer from, int to, int tag);
+
 // Until all are done; progress is made by this alone. Throws IoError.
 void wait_all(std::vector<MPI_Request>& requests, const char* operation);
 

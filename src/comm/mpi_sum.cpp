@@ -10,13 +10,12 @@ namespace {
 
 constexpr const char* name = "all-reduce";
 constexpr int64_t least_piece_bytes = 16 << 10;
-constexpr int64_t good_piece_bytes = 64 << 10;          // of several segments
-constexpr int64_t most_piece_bytes = int64_t{1} << 30;  // MPI's counts are ints
+constexpr int64_t good_piece_bytes = 64 << 10;  // of several segments
 constexpr int64_t most_segments = 8;
 
-int64_t segments_of(int64_t bytes, int ranks) {
+int64_t segments_of(int64_t bytes, int ranks) {  // pieces of fewer bytes than MPI takes elements
   const int64_t good = std::clamp(bytes / (ranks * good_piece_bytes), int64_t{1}, most_segments);
-  return std::max(good, bytes / (ranks * most_piece_bytes) + 1);
+  return std::max(good, bytes / (ranks * most_elements) + 1);
 }
 
 // A group's rank among its others, and the messages of one segment.
@@ -24,19 +23,8 @@ struct Link {
   MPI_Comm comm = MPI_COMM_NULL;
   int rank = 0, ranks = 1, tag = 0;
 
-  MPI_Request receive(Buffer to, int from) const {
-    MPI_Request request = MPI_REQUEST_NULL;
-    check_mpi(MPI_Irecv(to.data, static_cast<int>(to.count), mpi_type(to.type), from, tag, comm, &request),
-              "MPI_Irecv");
-    return request;
-  }
-  MPI_Request send(Buffer from, int to) const {
-    MPI_Request request = MPI_REQUEST_NULL;
-    check_mpi(
-        MPI_Isend(from.data, static_cast<int>(from.count), mpi_type(from.type), to, tag, comm, &request),
-        "MPI_Isend");
-    return request;
-  }
+  MPI_Request receive(Buffer to, int from) const { return begin_receive(comm, to, from, tag); }
+  MPI_Request send(Buffer from, int to) const { return begin_send(comm, from, to, tag); }
   // Not all begin with the same.
   int other(int step) const { return (rank + step) % ranks; }
 };

@@ -24,7 +24,8 @@ using detail::is_refusal;
 using detail::read_round;
 using detail::Round;
 using detail::SenderState;
-using detail::TaskEnd;
+using detail::SpooledModel;
+using detail::SpooledStatus;
 using detail::text_in;
 using detail::waiting;
 
@@ -60,7 +61,7 @@ struct ClearmlSender::Impl {
         link(folder, settings, log, options, known_state(folder, spool, log)) {}
 
   // The run folder may lie elsewhere by now.
-  detail::WaitingModel found(detail::WaitingModel model) const {
+  SpooledModel found(SpooledModel model) const {
     std::error_code ignored;
     const std::string name = std::filesystem::path(model.file).filename().string();
     if (!std::filesystem::exists(model.file, ignored)) model.file = folder + "/checkpoints/" + name;
@@ -101,7 +102,7 @@ struct ClearmlSender::Impl {
     return std::nullopt;
   }
 
-  std::optional<ApiError> send_status(const TaskEnd& said, Clock::time_point end) {
+  std::optional<ApiError> send_status(const SpooledStatus& said, Clock::time_point end) {
     const ApiAnswer answer = link.call(said.status == in_progress ? "tasks.started" : "tasks." + said.status,
                                        {{"task", link.seen().task->id},
                                         {"force", true},
@@ -117,7 +118,7 @@ struct ClearmlSender::Impl {
   // A final status waits for what may stand behind it in the spool: where a rank dies, the thread that saves
   // may still tell of a model.
   std::optional<ApiError> deal_with_status(const Json& record, Clock::time_point end) {
-    const TaskEnd said{text_in(record, "status"), text_in(record, "reason"), text_in(record, "message")};
+    const SpooledStatus said = detail::status_of(record);
     const bool goes_on = said.status == in_progress;
     if (goes_on)
       if (auto error = send_status(said, end)) return error;
@@ -134,13 +135,13 @@ struct ClearmlSender::Impl {
 
   std::optional<ApiError> send_round(const Round& round, Clock::time_point end) {
     std::vector<Json> points, lines;
-    std::map<std::string, detail::WaitingModel> models;
+    std::map<std::string, SpooledModel> models;
     for (const Json& record : round.records) {
       const std::string type = record.value("type", "");
       if (type == "status") {
         if (auto error = deal_with_status(record, end)) return error;
       } else if (type == "model") {
-        models[record.at("slot")] = {record.at("file"), record.at("design"), record.at("iter")};
+        models[record.at("slot")] = detail::model_of(record);
       } else if (type == "log") {
         lines.push_back(record);
       } else if (type != "task") {

@@ -127,7 +127,7 @@ class Publisher {
             const std::function<bool()>& before_reopening)
       : api_(api), task_(task), end_(end), before_reopening_(before_reopening) {}
 
-  void put(const std::string& slot, const detail::WaitingModel& model, const std::string& uri,
+  void put(const std::string& slot, const detail::SpooledModel& model, const std::string& uri,
            const detail::FileSum& sum) {
     const std::string id = found_or_made(task_.name + " - " + slot, uri);
     say_sum(id, sum);  // first, as the file is there already: who fetches it meanwhile compares it with this
@@ -225,7 +225,7 @@ ModelPlace model_place(const ModelStore& store, const ClearmlSettings& settings,
 
 std::optional<ApiError> publish_model(ClearmlApi& api, const ModelStore& store,
                                       const ClearmlSettings& settings, const TaskIdentity& task,
-                                      const std::string& slot, const WaitingModel& model,
+                                      const std::string& slot, const SpooledModel& model,
                                       std::chrono::milliseconds deadline,
                                       const std::function<bool()>& before_reopening) {
   const auto end = Clock::now() + deadline;

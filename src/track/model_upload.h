@@ -27,7 +27,7 @@ constexpr int not_in_this_status = 110;
 // models: it is started again if `before_reopening` says so, else the answer is not_in_this_status.
 std::optional<ApiError> publish_model(ClearmlApi& api, const ModelStore& store,
                                       const ClearmlSettings& settings, const TaskIdentity& task,
-                                      const std::string& slot, const WaitingModel& model,
+                                      const std::string& slot, const SpooledModel& model,
                                       std::chrono::milliseconds deadline,
                                       const std::function<bool()>& before_reopening);
 

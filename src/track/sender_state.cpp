@@ -25,7 +25,7 @@ SenderState from_json(const Json& json) {
     state.waiting[slot] = {model.at("file"), model.at("design"), model.at("iteration")};
   state.status = json.at("status");
   if (const Json end = json.value("end", Json()); !end.is_null())
-    state.end = TaskEnd{end.at("status"), end.at("reason"), end.at("message")};
+    state.end = SpooledStatus{end.at("status"), end.at("reason"), end.at("message")};
   state.lost = json.at("lost");
   return state;
 }

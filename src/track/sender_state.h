@@ -8,20 +8,9 @@
 
 #include "lab/core/log.h"
 #include "lab/track/clearml_task.h"
+#include "track/spool_lines.h"
 
 namespace lab::detail {
-
-// The newest record of an output model, as the spool has it, that is not on the server yet.
-struct WaitingModel {
-  std::string file, design;
-  int64_t iteration = 0;
-  bool operator==(const WaitingModel&) const = default;
-};
-
-// A final status, as the spool has it.
-struct TaskEnd {
-  std::string status, reason, message;
-};
 
 struct SenderState {
   std::optional<TaskIdentity> task;
@@ -30,9 +19,9 @@ struct SenderState {
   // Timestamps of console lines: those up to `console_sent` are on the server; where `console_tried` is
   // later, it is not known whether those between are.
   int64_t console_sent = 0, console_tried = 0;
-  std::map<std::string, WaitingModel> waiting;  // by slot
+  std::map<std::string, SpooledModel> waiting;  // by slot: what is not on the server yet
   std::string status;                           // the last that the server was told
-  std::optional<TaskEnd> end;                   // what the run said last; none while it goes on
+  std::optional<SpooledStatus> end;             // what the run said last; none while it goes on
   int64_t lost = 0;                             // records that the server did not take
   bool end_is_told() const { return !end || end->status == status; }
 };

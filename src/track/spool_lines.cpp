@@ -89,6 +89,14 @@ bool is_point(const Json& record) {
   return is_one_of(text_in(record, "type"), {"training_stats_scalar", "plot"});
 }
 
+SpooledStatus status_of(const Json& record) {
+  return {text_in(record, "status"), text_in(record, "reason"), text_in(record, "message")};
+}
+
+SpooledModel model_of(const Json& record) {
+  return {text_in(record, "file"), text_in(record, "design"), record.at("iter").get<int64_t>()};
+}
+
 TaskDescription description_of(const Json& record) {
   TaskDescription task;
   task.stem = record.at("stem");

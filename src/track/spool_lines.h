@@ -38,6 +38,19 @@ std::string text_in(const nlohmann::json& record, const char* key);
 
 bool is_point(const nlohmann::json& record);
 
+struct SpooledStatus {
+  std::string status, reason, message;
+};
+SpooledStatus status_of(const nlohmann::json& record);  // of type status
+
+// An output model, which the newest record of its slot tells of.
+struct SpooledModel {
+  std::string file, design;
+  int64_t iteration = 0;
+  bool operator==(const SpooledModel&) const = default;
+};
+SpooledModel model_of(const nlohmann::json& record);  // of type model
+
 // Of a record of type task. Throws nlohmann's exceptions for one that is not whole.
 TaskDescription description_of(const nlohmann::json& record);
 

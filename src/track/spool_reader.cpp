@@ -40,10 +40,9 @@ void digest_record(SpoolDigest& digest, const Json& record, int64_t line) {
   } else if (type == "task") {
     digest.task = description_of(record);
   } else if (type == "status") {
-    digest.status = {text_in(record, "status"), text_in(record, "reason"), text_in(record, "message")};
+    digest.status = status_of(record);
   } else if (type == "model") {
-    digest.models[text_in(record, "slot")] = {text_in(record, "file"), text_in(record, "design"),
-                                              iteration_of(record)};
+    digest.models[text_in(record, "slot")] = model_of(record);
   }
 }
 

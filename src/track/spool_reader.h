@@ -11,17 +11,9 @@
 #include <unordered_map>
 
 #include "lab/track/clearml_task.h"
+#include "track/spool_lines.h"
 
 namespace lab::detail {
-
-struct SpooledModel {
-  std::string file, design;
-  int64_t iteration = 0;
-};
-
-struct SpooledStatus {
-  std::string status, reason, message;
-};
 
 // Points of one type, metric and variant. A point that was said again has an iteration that is not above all
 // before it; so only for those is the line of the last word remembered.

@@ -11,7 +11,9 @@ sys.path.insert(0, str(HERE.parent / "system"))
 
 from two_nodes import reason_against, two_nodes  # noqa: E402
 
-RATE, ROWS = "175mbit", 4096  # the link takes about as long as backward, and no more of the cores than a fast one's card
+# The link takes about as long as backward. It is slow, and backward long, because here the cores that compute carry the
+# bytes as well.
+RATE, ROWS = "175mbit", 4096
 
 
 def overlap(build, _, effort, table):
@@ -25,7 +27,7 @@ def overlap(build, _, effort, table):
     with two_nodes(RATE) as run:
         done = run(2, program, effort.rounds, "own", ROWS)
         assert done.returncode == 0, done.stdout + done.stderr
-        add(table, f"hidden of {RATE} between two nodes of two ranks", done.stdout, None)
+        add(table, f"hidden of {RATE} between two nodes of two ranks", done.stdout, ">= 0.90")
 
 
 def add(table, name, output, target):

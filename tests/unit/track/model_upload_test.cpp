@@ -35,7 +35,7 @@ class ModelUpload : public testing::Test {
     test::write_bytes(folder_ / "checkpoints/best.safetensors", bytes_);
   }
   std::optional<ApiError> publish(ClearmlApi& api, std::chrono::milliseconds deadline) {
-    const WaitingModel model{folder_ / "checkpoints/best.safetensors", "", 7};
+    const SpooledModel model{folder_ / "checkpoints/best.safetensors", "", 7};
     return publish_model(api, {ModelStore::Kind::folder, folder_ / "shared"}, settings_,
                          {.id = "t1", .name = "run", .project_id = "p1", .project = "P"}, "best", model,
                          deadline, [] { return false; });
