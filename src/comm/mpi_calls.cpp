@@ -51,11 +51,10 @@ MPI_Request begin_send(MPI_Comm comm, Buffer from, int to, int tag) {
 // up; who yields, only at the next tick of the scheduler's clock, if another computes. What took long so far
 // will not be over in a moment, and each look costs the owner's core some microseconds: pauses grow with the
 // wait.
-void wait_all(std::vector<MPI_Request>& requests, const char* operation) {
+void wait_all(std::vector<MPI_Request>& requests, const char* operation, Start start) {
   using std::chrono::nanoseconds;
-  constexpr nanoseconds shortest{20'000}, longest{1'000'000};
+  constexpr nanoseconds shortest{20'000}, longest{2'000'000};
   const int looks = in_lane() ? 3 : 50;
-  const auto start = std::chrono::steady_clock::now();
   for (int64_t round = 0;; ++round) {
     int done = 0;
     check_mpi(MPI_Testall(static_cast<int>(requests.size()), requests.data(), &done, MPI_STATUSES_IGNORE),

@@ -3,6 +3,7 @@
 
 #include <mpi.h>
 
+#include <chrono>
 #include <vector>
 
 #include "lab/comm/communicator.h"
@@ -21,7 +22,11 @@ constexpr int64_t most_elements = int64_t{1} << 30;  // of one call, as MPI's co
 MPI_Request begin_receive(MPI_Comm comm, Buffer to, int from, int tag);
 MPI_Request begin_send(MPI_Comm comm, Buffer from, int to, int tag);
 
+// When what is waited for began: one wait may be a part of a longer one, whose looks go on at its pace.
+using Start = std::chrono::steady_clock::time_point;
+
 // Until all are done; progress is made by this alone. Throws IoError.
-void wait_all(std::vector<MPI_Request>& requests, const char* operation);
+void wait_all(std::vector<MPI_Request>& requests, const char* operation,
+              Start start = std::chrono::steady_clock::now());
 
 }  // namespace lab

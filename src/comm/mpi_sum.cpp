@@ -55,8 +55,8 @@ struct SegmentedSum::Segment {
       requests.push_back(link.send(piece(link.other(step)), link.other(step)));
   }
 
-  void add_up_and_spread(ReduceOp op) {
-    wait_all(requests, name);
+  void add_up_and_spread(ReduceOp op, Start start) {
+    wait_all(requests, name, start);
     requests.clear();
     for (int step = 1; step < link.ranks; ++step)
       requests.push_back(link.receive(piece(link.other(step)), link.other(step)));
@@ -85,8 +85,9 @@ void SegmentedSum::all_reduce(MPI_Comm comm, Buffer buffer, ReduceOp op) {
     segments.push_back({link, buffer.slice(range.first, range.count), {}, {}});
     segments.back().gather_parts(room_.data() + s * stride);
   }
-  for (Segment& segment : segments) segment.add_up_and_spread(op);
-  for (Segment& segment : segments) wait_all(segment.requests, name);
+  const Start start = std::chrono::steady_clock::now();
+  for (Segment& segment : segments) segment.add_up_and_spread(op, start);
+  for (Segment& segment : segments) wait_all(segment.requests, name, start);
 }
 
 }  // namespace lab

@@ -1,9 +1,10 @@
 """The peer in Python: PyTorch's DistributedDataParallel over gloo, with the settings that make it fastest.
 
-    ddp_gloo.py step NETWORK BATCH DATA.h5 [MEMORY_FORMAT]      ddp_gloo.py all_reduce BYTES
+    ddp_gloo.py step NETWORK BATCH DATA.h5 [MEMORY_FORMAT [silent]]      ddp_gloo.py all_reduce BYTES
 
-A side of a benchmark (interleaved.py), which sets RANK, WORLD_SIZE and LAB_BENCH_STORE. BATCH is of each rank. The data
-lie in memory as the network wants them. The networks are those of networks.h.
+A side of a benchmark (interleaved.py), which sets RANK, WORLD_SIZE and LAB_BENCH_STORE. BATCH is of each rank. silent:
+without DistributedDataParallel, so each rank trains alone. The data lie in memory as the network wants them. The
+networks are those of networks.h.
 """
 
 import os
@@ -37,7 +38,7 @@ def digits():
 NETWORKS = {"mlp": lambda: mlp(512, 512), "mlp10m": lambda: mlp(2048, 2048, 2048), "cnn": cnn, "digits": digits}
 
 
-def steps(network, batch, data, memory_format="contiguous"):
+def steps(network, batch, data, memory_format="contiguous", how="averaged"):
     """The function that does so many steps, through the file in its order, and returns their mean loss."""
     torch.manual_seed(0)
     memory_format = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}[memory_format]
@@ -45,7 +46,8 @@ def steps(network, batch, data, memory_format="contiguous"):
         images = (torch.from_numpy(file["images"][:]).unsqueeze(1) / 255).to(memory_format=memory_format)
         labels = torch.from_numpy(file["labels"][:]).long()
     model = NETWORKS[network]().to(memory_format=memory_format)
-    model = nn.parallel.DistributedDataParallel(model, gradient_as_bucket_view=True, static_graph=True)
+    if how != "silent":
+        model = nn.parallel.DistributedDataParallel(model, gradient_as_bucket_view=True, static_graph=True)
     optimizer = torch.optim.AdamW(model.parameters(), 1e-3, weight_decay=0.01, fused=True)
     loss_function = nn.CrossEntropyLoss()
     rank, ranks = dist.get_rank(), dist.get_world_size()

@@ -25,6 +25,11 @@ def steps(build, folder, effort, table):
                 comparisons += [
                     Comparison("step, cnn: lab, channels_last / DDP(gloo), same allocator", last, alike, target),
                     Comparison("step, cnn: lab / DDP(gloo), both channels_last, same allocator", last, both)]
+                # Where communication costs nothing this is left: no sum of gradients can beat it.
+                for ddp, order in (alike, "contiguous"), (both, "channels_last"):
+                    silent = sides.ddp(*words, order, "silent", allocator=SAME_ALLOCATOR)
+                    comparisons.append(Comparison(f"step, cnn: PyTorch without communication / DDP(gloo), {order}",
+                                                  silent, ddp))
             table.add_all(play(comparisons, (lab, again), effort))
 
 

@@ -69,6 +69,8 @@ def two_nodes(rate):
             command("ip", "-n", name, "address", "add", f"{address}/24", "dev", "lab0")
             for device in ("lo", "lab0"):
                 command("ip", "-n", name, "link", "set", device, "up")
+            # Some machines' default (BBR) stops sending now and then to measure the way anew.
+            command("ip", "netns", "exec", name, "sh", "-c", "echo reno > /proc/sys/net/ipv4/tcp_congestion_control")
             command("tc", "-n", name, "qdisc", "add", "dev", "lab0", "root", "tbf", "rate", rate, "burst", "256kb",
                     "latency", "100ms")
 
