@@ -36,6 +36,7 @@ void start_process() {
   started = std::chrono::steady_clock::now();
   mallopt(M_MMAP_MAX, 0);
   mallopt(M_TRIM_THRESHOLD, INT_MAX);
+  flush_denormals();
   const pid_t parent = getppid();
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (getppid() != parent) raise(SIGKILL);  // the parent was gone before we asked

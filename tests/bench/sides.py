@@ -1,6 +1,7 @@
 """The sides that the benchmarks play against each other: how each is started."""
 
 import contextlib
+import os
 import pathlib
 import sys
 
@@ -35,7 +36,8 @@ class Sides:
         return self._stack.enter_context(Group(name, commands, ranks, {**self._environment, **environment}))
 
     def _lab(self, name, ranks, *command):
-        launched = ["mpirun", "-np", ranks, "--oversubscribe", "--bind-to", "none", *command]
+        bound = "core" if ranks <= len(os.sched_getaffinity(0)) else "none"
+        launched = ["mpirun", "-np", ranks, "--oversubscribe", "--bind-to", bound, *command]
         return self._group(name, [launched], ranks, {})
 
     def allocations(self, pid):
@@ -59,18 +61,24 @@ class Sides:
     def ddp(self, *words, ranks=2, allocator=None):
         """DistributedDataParallel over gloo, in Python."""
         command = [sys.executable, HERE / "ddp_gloo.py", *words]
-        return self._group(f"DDP(gloo), {words}", [command] * ranks, ranks, {**PEER, **(allocator or {})})
+        return self._group(f"DDP(gloo), {words}", on_cores(command, ranks), ranks, {**PEER, **(allocator or {})})
 
     def c10d(self, *words, ranks=2):
         """The same in C++, with lab's settings of the allocator; None where it was not built."""
         program = self.build / "c10d_bench"
         if not program.exists():
             return None
-        return self._group(f"c10d::Reducer(gloo), {words}", [[program, *words]] * ranks, ranks, PEER)
+        return self._group(f"c10d::Reducer(gloo), {words}", on_cores([program, *words], ranks), ranks, PEER)
 
     def lightning(self, python, *words, allocator=None):
         command = [python, HERE / "lightning_epochs.py", *words, self.folder / "lightning"]
         return self._group(f"Lightning, {words}", [command], 2, {**PEER, **(allocator or {})})
+
+
+def on_cores(command, ranks):
+    """The command for each rank, on a core of its own, as mpirun starts a few ranks."""
+    cores = sorted(os.sched_getaffinity(0))
+    return [["taskset", "-c", cores[rank % len(cores)], *command] for rank in range(ranks)]
 
 
 def settings(values):

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <filesystem>
+#include <thread>
 
 #include "lab/core/error.h"
 
@@ -19,6 +20,24 @@ TEST(Process, RunsAProgramAndBringsBackWhatItSaid) {
       lab::run_program({"/bin/sh", "-c", "yes | head -c 300000; yes | head -c 300000 >&2"}).output.size(),
       300'000u);
   EXPECT_THROW(lab::run_program({"/no/such/program"}), lab::IoError);
+}
+
+bool takes_denormals_for_zeros() {
+  volatile float denormal = 1e-39F, normal = 1.5e-38F, half = 0.5F;
+  return denormal * 1.0F == 0.0F && normal * half == 0.0F;
+}
+
+TEST(Process, DenormalsAreZerosForAThreadAndThoseItStarts) {
+#if !defined(__x86_64__)
+  GTEST_SKIP() << "only on x86";
+#endif
+  std::thread([] {
+    EXPECT_FALSE(takes_denormals_for_zeros());
+    lab::flush_denormals();
+    EXPECT_TRUE(takes_denormals_for_zeros());
+    std::thread([] { EXPECT_TRUE(takes_denormals_for_zeros()); }).join();
+  }).join();
+  EXPECT_FALSE(takes_denormals_for_zeros()) << "whoever started it goes on as before";
 }
 
 TEST(Process, FilesAreReplacedWhole) {

@@ -1,0 +1,7 @@
+#include "lab/core/process.h"
+
+namespace lab {
+
+void flush_denormals() {}
+
+}  // namespace lab
