@@ -12,7 +12,7 @@ sys.path.insert(0, str(HERE.parent / "system"))
 from two_nodes import reason_against, two_nodes  # noqa: E402
 
 # The link takes about as long as backward. It is slow, and backward long, because here the cores that compute carry the
-# bytes as well: with half of both, that costs twice as much of the time to hide.
+# bytes as well: with a link twice as fast and half the rows, that takes twice as much of the time to hide.
 RATE, ROWS = "87mbit", 8192
 
 
