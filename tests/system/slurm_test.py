@@ -71,7 +71,7 @@ def submit(cluster, place, *words, script="train", flags=()):
     return done.stdout.strip()
 
 
-def ended(cluster, job, seconds=600):
+def ended(cluster, job, seconds=240):
     """(state, exit code, number of restarts) of a job once it has ended."""
     known = wait_until(lambda: (now := cluster.job(job)).get("JobState") in ENDED and now, f"job {job} has ended", seconds)
     return known["JobState"], known["ExitCode"], int(known["Restarts"])
@@ -150,7 +150,7 @@ def time_limit(cluster, root, epochs, expected):
         place = Place(pathlib.Path(tempfile.mkdtemp(dir=root)) / "limit")
         wait_until(lambda: 21 < (time.monotonic() - cluster.started) % 30 < 24, "it is time")
         job = submit(cluster, place, place.config("run", epochs), "-o", flags=flags)
-        known = wait_until(lambda: (now := cluster.job(job)) and (now["Restarts"] != "0" or now["JobState"] in ENDED) and now, "the limit", 600)
+        known = wait_until(lambda: (now := cluster.job(job)) and (now["Restarts"] != "0" or now["JobState"] in ENDED) and now, "the limit", 240)
         if known["JobState"] not in ENDED:
             cluster.ask("scontrol", "update", f"JobId={job}", "TimeLimit=60")
         outcome = ended(cluster, job)
