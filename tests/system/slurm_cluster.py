@@ -14,10 +14,12 @@ PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scancel", "scont
 PATH = os.environ["PATH"] + ":/usr/sbin:/sbin"
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 
+# Open MPI names shared memory after the job's number: clusters that run at the same time begin at different ones.
 # The two partitions are the same node: jobs in `urgent` put those in `normal` off. A requeued job must outlive the
 # credentials of its first start before it is started again, which is two minutes unless said otherwise.
 CONFIG = """
 ClusterName=lab
+FirstJobId={first_job}
 SlurmctldHost=localhost(127.0.0.1)
 SlurmctldPort={controller_port}
 SlurmUser=root
@@ -119,7 +121,8 @@ class Cluster:
         controller_port, one, two = free_ports(3)
         for folder in ("state", "spool-one", "spool-two", "tmp-one", "tmp-two", "munge"):
             (self.root / folder).mkdir(mode=0o755)
-        config = CONFIG.format(root=self.root, controller_port=controller_port, one=one, two=two)
+        config = CONFIG.format(root=self.root, controller_port=controller_port, one=one, two=two,
+                               first_job=random.randrange(1, 60000))
         (self.root / "slurm.conf").write_text(config)
         (self.root / "cgroup.conf").write_text("CgroupAutomount=no\n")
 
