@@ -53,6 +53,15 @@ def output(*words, start=()):
     return done.returncode, done.stdout
 
 
+def seen(ranks):
+    """How many processors each rank may use. Told in files: mpirun may mix up what two ranks say at once."""
+    with tempfile.TemporaryDirectory() as folder:
+        tell = f"import os; open('{folder}/' + os.environ['OMPI_COMM_WORLD_RANK'], 'w').write(str(len(os.sched_getaffinity(0))))"
+        code, said = output("-np", str(ranks), "python3", "-c", tell)
+        assert code == 0, said
+        return [int(file.read_text()) for file in sorted(pathlib.Path(folder).iterdir())]
+
+
 def main():
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
@@ -69,13 +78,9 @@ def main():
         assert output(*words)[0] == 64, words
 
     processors = sorted(os.sched_getaffinity(0))
-    count = "python3", "-c", "import os; print(len(os.sched_getaffinity(0)))"
-    code, said = output("-np", str(len(processors)), *count)
-    assert code == 0 and said.split() == len(processors) * ["1" if len(processors) == os.cpu_count() else str(len(processors))], said
-    code, said = output("-np", "1", *count)
-    assert said.split() == [str(len(processors))], f"one rank has not all processors: {said}"
-    code, said = output("-np", str(len(processors) + 1), *count)
-    assert said.split() == (len(processors) + 1) * [str(len(processors))], f"more ranks than processors: {said}"
+    assert seen(len(processors)) == len(processors) * [1 if len(processors) == os.cpu_count() else len(processors)]
+    assert seen(1) == [len(processors)], "one rank has not all processors"
+    assert seen(len(processors) + 1) == (len(processors) + 1) * [len(processors)], "more ranks than processors"
     code, said = output("-np", "1", "python3", "-c", "import os; print(*os.sched_getaffinity(0))", start=["taskset", "-c", str(processors[-1])])
     assert said.split() == [str(processors[-1])], f"outside of the processors that we were given: {said}"
 
