@@ -20,11 +20,18 @@ endforeach()
 execute_process(
   COMMAND python3 -c "import importlib.util as u; s = u.find_spec('torch'); print(*s.submodule_search_locations)"
   OUTPUT_VARIABLE _active OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
-list(APPEND _candidates "${_active}" "$ENV{HOME}/.cache/lab/torch-2.11.0/torch")
+list(APPEND _candidates "${_active}")
+file(GLOB _kept "$ENV{HOME}/.cache/lab/torch-2.11.0*/torch" # of scripts/setup
+  "$ENV{HOME}/.cache/lab/test-venv-*/lib/python*/site-packages/torch")
+list(SORT _kept ORDER DESCENDING) # the smallest comes first
+list(APPEND _candidates ${_kept})
 
 unset(LabTorch_ROOT)
 foreach(_candidate ${_candidates})
   if(NOT EXISTS ${_candidate}/lib/libtorch_cpu.so OR NOT EXISTS ${_candidate}/include/torch/csrc/api/include/torch/nn.h)
+    continue()
+  endif()
+  if(LAB_CUDA AND NOT EXISTS ${_candidate}/../nvidia/nccl) # one for CPUs: what libtorch_cuda needs is not there
     continue()
   endif()
   file(GLOB _headers ${_candidate}/include/torch/headeronly/version.h

@@ -12,6 +12,9 @@ pkg_check_modules(xxhash REQUIRED IMPORTED_TARGET libxxhash)
 if(NOT LAB_THREAD_SANITIZE)
   find_package(LabTorch REQUIRED)
 endif()
+if(LAB_CUDA)
+  find_package(LabCuda REQUIRED)
+endif()
 
 # MPI and HDF5 come with more than we want: C++ bindings, and compiler flags of their own.
 add_library(lab_mpi INTERFACE IMPORTED)

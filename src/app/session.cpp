@@ -170,7 +170,13 @@ std::vector<std::shared_ptr<const Source>> open_sources(Communicator& comm,
 
 Device start_computing(Session& session, const TrainerOptions& options, int64_t threads) {
   Device device;
-  agree(session.comm, [&] { device = choose_device(options.accelerator, session.world.local_rank()); });
+  agree(session.comm, [&] {
+    device = choose_device(options.accelerator, session.world.local_rank());
+    if (device.kind == Device::Kind::cuda)
+      throw Unavailable(
+          "this machine has a GPU (", device.description,
+          "), but this version of lab computes on CPUs only; set trainer.init.accelerator = \"cpu\"");
+  });
   const int count = threads > 0 ? static_cast<int>(threads) : fair_threads(session.comm);
   at::set_num_threads(count);
   session.log.info("lab ", version, ": ", session.comm.size(), session.comm.size() == 1 ? " rank" : " ranks",

@@ -12,8 +12,10 @@ namespace lab {
 // all ranks of the job.
 std::unique_ptr<Communicator> mpi_communicator(int color = 0);
 
-// The NCCL backend, or Unavailable that says why not: nccl.cpp or no_nccl.cpp, as the linker was told.
-std::unique_ptr<Communicator> nccl_communicator();
+// The NCCL backend for buffers in the memory of this thread's GPU (use_gpu), each rank with one of its own;
+// `host` brings the ranks together, and takes all other buffers. Unavailable, on all ranks alike, says why
+// not. In nccl.cpp or no_nccl.cpp, as the linker was told. Collective.
+std::unique_ptr<Communicator> nccl_communicator(std::unique_ptr<Communicator> host);
 
 // `inner`, with a beat at the begin and the end of each collective. The heartbeat must outlive it.
 std::unique_ptr<Communicator> beating(Heartbeat& heartbeat, std::unique_ptr<Communicator> inner);

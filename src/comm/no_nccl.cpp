@@ -3,10 +3,9 @@
 
 namespace lab {
 
-std::unique_ptr<Communicator> nccl_communicator() {
+std::unique_ptr<Communicator> nccl_communicator(std::unique_ptr<Communicator>) {
   throw Unavailable(
-      "--backend nccl: this build has no NCCL and no GPU to use it with; use --backend auto (MPI on CPUs), ",
-      "or build lab for CUDA on a machine with a GPU");
+      "--backend nccl: this build has no NCCL; use --backend auto, or build it with the preset cuda");
 }
 
 }  // namespace lab

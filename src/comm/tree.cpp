@@ -114,21 +114,22 @@ void sum_in_place(Communicator& comm, int64_t leaves, std::span<const std::vecto
 
 // The slice that this rank sums, of all ranks' nodes.
 std::vector<Known> bring_slice(Communicator& comm, int64_t leaves, std::span<const Buffer> partials,
-                               std::vector<std::byte>& scratch) {
+                               BufferMemory& scratch) {
   const int ranks = comm.size(), me = comm.rank();
   const Buffer whole = partials.front();
   const Range mine = shard(whole.count, me, ranks);
   int64_t nodes = 0;
   for (int r = 0; r < ranks; ++r) nodes += static_cast<int64_t>(cover_of(r, ranks, leaves).size());
-  const int64_t stride = (mine.count * size_of(whole.type) + 63) / 64 * 64;
-  scratch.resize(std::max(scratch.size(), static_cast<size_t>(nodes * stride)));
+  const int64_t longest = shard(whole.count, 0, ranks).count;
+  const int64_t stride = (longest * size_of(whole.type) + 63) / 64 * 64;
+  if (scratch.bytes < nodes * stride) scratch = comm.allocate(nodes * stride);
   std::vector<Known> known;
   std::vector<Message> sends, receives;
   for (int r = 0; r < ranks; ++r) {
     size_t i = 0;
     for (const TreeNode node : cover_of(r, ranks, leaves)) {
       const Buffer own = r == me ? partials[i++].slice(mine.first, mine.count) : Buffer{};
-      std::byte* place = scratch.data() + static_cast<int64_t>(receives.size()) * stride;
+      std::byte* place = scratch.data.get() + static_cast<int64_t>(receives.size()) * stride;
       known.push_back({node, r == me ? own : Buffer{place, mine.count, whole.type}});
       if (r != me) receives.push_back({r, known.back().buffer});
     }
@@ -156,7 +157,7 @@ void spread_slices(Communicator& comm, const Buffer& whole) {
 }  // namespace
 
 void tree_all_reduce(Communicator& comm, int64_t leaves, std::span<const Buffer> partials,
-                     std::vector<std::byte>& scratch) {
+                     BufferMemory& scratch) {
   const Buffer whole = partials.front();
   if (whole.count == 0 || (comm.size() == 1 && partials.size() == 1)) return;
   if (const auto seen = comm.view(partials); !seen.empty()) return sum_in_place(comm, leaves, seen);

@@ -7,6 +7,9 @@
 #include "comm/backends.h"
 #include "comm/shared.h"
 #include "lab/comm/agreement.h"
+#include "lab/core/process.h"
+#include "lab/device/device.h"
+#include "lab/device/stream.h"
 
 namespace lab {
 
@@ -73,16 +76,35 @@ std::unique_ptr<Communicator> shared_where_possible(int node, int rank, const Lo
   }
 }
 
+// Each rank of a node takes the next of its GPUs.
+std::unique_ptr<Communicator> on_gpus(std::unique_ptr<Communicator> host, int local_rank, int local_size) {
+  agree(*host, [&] {
+    const auto gpus = static_cast<int>(visible_gpus().size());
+    if (gpus > 0 && gpus < local_size)
+      throw ConfigError("there are ", local_size, " ranks on ", host_name(), ", but ", gpus,
+                        gpus == 1 ? " GPU" : " GPUs", "; start one rank for each GPU, or use --backend auto");
+    try {
+      use_gpu(local_rank);
+    } catch (const Unavailable& e) {
+      throw Unavailable("--backend nccl: ", e.what());
+    }
+  });
+  return nccl_communicator(std::move(host));
+}
+
 }  // namespace
 
 std::unique_ptr<Communicator> World::communicator(Backend backend, const Log& log) const {
-  if (backend == Backend::nccl) return nccl_communicator();
   if (backend == Backend::self && size_ > 1)
     throw UsageError("--backend self is for one rank, but there are ", size_, "; use --backend auto");
+  if (backend == Backend::nccl && !by_mpi_)
+    return beating(*heartbeat_, on_gpus(self_communicator(), local_rank_, local_size_));
   if (backend == Backend::self || !by_mpi_ || (backend == Backend::automatic && size_ == 1))
     return self_communicator();
   if (backend == Backend::mpi) return beating(*heartbeat_, mpi_communicator());
-  return beating(*heartbeat_, shared_where_possible(node_, rank_, log));
+  auto shared = shared_where_possible(node_, rank_, log);
+  if (backend == Backend::nccl) shared = on_gpus(std::move(shared), local_rank_, local_size_);
+  return beating(*heartbeat_, std::move(shared));
 }
 
 void World::leave() {

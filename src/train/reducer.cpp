@@ -64,9 +64,9 @@ struct GradientReducer::State {
   std::vector<std::vector<at::Tensor>> slot_views;  // per slot: its place in each partial sum
   std::vector<at::Tensor> rider_views;
   std::vector<Bucket> buckets;
-  std::vector<size_t> bucket_of;   // per slot
-  int partials = 1;                // entries of the stack that are left at the end of a step
-  std::vector<std::byte> scratch;  // of the tree sum; used by the lane alone
+  std::vector<size_t> bucket_of;  // per slot
+  int partials = 1;               // entries of the stack that are left at the end of a step
+  BufferMemory scratch;           // of the tree sum; used by the lane alone
 
   MicroBatch now;
   int passes = 1;

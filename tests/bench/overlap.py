@@ -25,7 +25,7 @@ def overlap(build, _, effort, table):
         table.note(f"no two nodes: {reason}")
         return
     with two_nodes(RATE) as run:
-        done = run(2, program, effort.rounds, "own", ROWS)
+        done = run(2, program, effort.rounds, "own", ROWS, seconds=300 * effort.rounds)
         assert done.returncode == 0, done.stdout + done.stderr
         add(table, f"hidden of {RATE} between two nodes of two ranks", done.stdout, ">= 0.90")
 

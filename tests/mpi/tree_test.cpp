@@ -36,7 +36,7 @@ std::vector<T> tree_sum(lab::TreeNode node, int64_t n) {
 template <class T>
 void same_bits_as_one_process(DType type, int64_t leaves) {
   auto& comm = test_group();
-  std::vector<std::byte> scratch;
+  lab::BufferMemory scratch;
   for (const int64_t n : {0, 1, 2, 5, 1000}) {
     const lab::Range mine = lab::shard(leaves, comm.rank(), comm.size());
     std::vector<std::vector<T>> held;

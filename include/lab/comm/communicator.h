@@ -57,6 +57,10 @@ class Ticket {
 // transport fails, and Disagreement where it shows that ranks call different ones; after that the group
 // cannot be used.
 //
+// nccl: what lies in a GPU's memory goes by NCCL, and the result is there for whatever the compute stream is
+// given next; of submitted work (but for an exchange) when it was waited for. The caller is never held, and
+// so an error may be thrown by a later call. Everything else goes by the host's group.
+//
 // Threads: one at a time. Either work submitted to the lane calls collectives, or, when all of it was waited
 // for, the thread that owns the communicator does.
 class Communicator {

@@ -28,9 +28,10 @@ std::vector<TreeNode> tree_cover(int64_t first, int64_t count);
 
 // partials[i] holds the sum of node i of this rank's cover; all of the same count, f32 or f64. Afterwards
 // partials[0] holds the sum over all leaves, on every rank. The other partials are left as they were. Every
-// rank must call. `scratch` is grown as needed and may be kept for the next call.
+// rank must call. With nccl they lie in memory of allocate(). `scratch` is such memory, the same on every
+// rank; it is grown as needed and may be kept for the next call.
 void tree_all_reduce(Communicator& comm, int64_t leaves, std::span<const Buffer> partials,
-                     std::vector<std::byte>& scratch);
+                     BufferMemory& scratch);
 
 // The same sums without communication, part by part, of buffers that Communicator::view() showed.
 class SeenSum {

@@ -27,8 +27,8 @@ class World {
 
   // A group of all ranks; this must outlive it. automatic: self for one rank, else memory that the ranks of a
   // node share, with MPI between nodes; where a node refuses that, a warning, and mpi: MPI alone. Throws
-  // UsageError for self among several ranks and Unavailable for nccl where no GPU can be used; the same on
-  // every rank. Collective.
+  // UsageError for self among several ranks, and for nccl where no GPU can be used an AgreedError
+  // (unavailable); the same on every rank. Collective.
   std::unique_ptr<Communicator> communicator(Backend backend, const Log& log) const;
 
   // Where this rank is, for the other ranks of its node to see; the communicator writes its collectives

@@ -1,0 +1,97 @@
+"""Whole runs with NCCL's backend, on a stand-in for the library: the bits of MPI's, and what becomes of faults.
+
+    nccl_test.py BUILD_FOLDER
+"""
+
+import os
+import pathlib
+import tempfile
+import time
+
+import programs
+from programs import BUILD, run, settings, sha256, train
+
+PROGRAM = "lab_train_on_stand_in"
+GOLDEN = pathlib.Path(__file__).with_name("nccl_calls.txt")
+STEPS = {"trainer.init.max_steps": 12, "trainer.init.hang_seconds": 5}
+
+
+def stand_in(ranks, config, root, values, fault=None, seconds=120):
+    """The finished process, and how long it took."""
+    programs.ENVIRONMENT.pop("NCCL_STAND_IN_FAULT", None)
+    if fault:
+        programs.ENVIRONMENT["NCCL_STAND_IN_FAULT"] = fault
+    start = time.monotonic()
+    done = run(ranks, PROGRAM, config, "-o", "--backend", "nccl",
+               *settings({"trainer.init.default_root_dir": root, **values}), seconds=seconds)
+    return done, time.monotonic() - start
+
+
+def equal_bits(root):
+    """Canonical numerics are the same over NCCL and over MPI, at any number of ranks."""
+    for config, values in (("configs/mnist.toml", {**STEPS, "config.dropout": 0.25}),
+                           ("configs/mnist_toy.toml", {**STEPS, "config.batch_size": 500}),
+                           ("configs/mnist.toml", {**STEPS, "trainer.init.strategy": "zero1",
+                                                   "trainer.init.accumulate_grad_batches": 2})):
+        values = {**values, "trainer.init.numerics": "canonical"}
+        wanted = sha256(train(2, config, root, values) / "checkpoints/last.safetensors")
+        for ranks in (1, 2, 3, 4):
+            done, _ = stand_in(ranks, config, root, values)
+            assert done.returncode == 0, done.stderr
+            folder = pathlib.Path(done.stdout.strip().splitlines()[-1].split("  ")[0])
+            assert "backend nccl" in done.stderr, done.stderr
+            assert sha256(folder / "checkpoints/last.safetensors") == wanted, f"{config} on {ranks} ranks has other bits"
+    print("canonical numerics: the bits of MPI over NCCL on 1 to 4 ranks", flush=True)
+
+
+def calls(root):
+    """What two ranks ask NCCL for in five steps: buckets in order, waited for once, by events alone."""
+    programs.ENVIRONMENT["NCCL_STAND_IN_LOG"] = str(root / "calls")
+    values = {"trainer.init.max_steps": 5, "trainer.init.numerics": "ordinary", "trainer.init.bucket_cap_mb": 0.1}
+    done, _ = stand_in(2, "configs/mnist.toml", root, values)
+    del programs.ENVIRONMENT["NCCL_STAND_IN_LOG"]
+    assert done.returncode == 0, done.stderr
+    first, second = ((root / f"calls.{rank}").read_text() for rank in (0, 1))
+    assert first == second, "the ranks' calls differ"
+    wanted = GOLDEN.read_text()
+    assert first == wanted, f"other calls than in {GOLDEN}; if they shall be so, put these there:\n{first}"
+    print("the calls of five steps are as they were", flush=True)
+
+
+# The fault, its exit codes, and what has to be said.
+FAULTS = [
+    ("init_error", {69}, "a fault that was asked for"),
+    ("init_error,rank=1", {69}, "rank 1"),
+    ("init_hang,rank=1", {69}, "has not brought the ranks together"),
+    *[(f"error@{at},rank={rank}", {74}, "NCCL failed in or before") for at in (1, 2, 7) for rank in (0, 1)],
+    *[(f"async_error@{at},rank={rank}", {74}, "NCCL failed in or before") for at in (1, 2, 7) for rank in (0, 1)],
+    *[(f"die@{at},rank={rank}", {137}, f"rank {rank}") for at, rank in ((1, 0), (4, 1), (9, 0))],
+    *[(f"hang@{at},rank={rank}", {137}, "hangs") for at, rank in ((3, 0), (5, 1))],
+]
+
+
+def faults(root):
+    for ranks in (2, 3):
+        for fault, codes, words in FAULTS:
+            if fault.startswith("init_hang") and ranks > 2:
+                continue  # takes a minute, the limit
+            done, seconds = stand_in(ranks, "configs/mnist.toml", root, {**STEPS, "trainer.init.numerics": "ordinary"}, fault)
+            context = f"{fault} on {ranks} ranks: exit {done.returncode} after {seconds:.0f} s\n{done.stderr}"
+            assert done.returncode in codes, context
+            assert words in done.stderr, context
+            print(f"{fault} on {ranks} ranks: exit {done.returncode} after {seconds:.1f} s", flush=True)
+
+
+def main():
+    if not (BUILD / PROGRAM).exists():
+        print(f"{PROGRAM} was not built: NCCL's and CUDA's headers were not found", flush=True)
+        os._exit(77)
+    with tempfile.TemporaryDirectory() as folder:
+        root = pathlib.Path(folder)
+        equal_bits(root)
+        calls(root)
+        faults(root)
+
+
+if __name__ == "__main__":
+    main()
