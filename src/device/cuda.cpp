@@ -63,15 +63,6 @@ void Event::hold(StreamHandle stream) const {
   check(cudaStreamWaitEvent(stream_of(stream), event_of(handle_), 0), "cudaStreamWaitEvent");
 }
 
-bool Event::passed() const {
-  const cudaError_t code = cudaEventQuery(event_of(handle_));
-  if (code == cudaErrorNotReady) return false;
-  check(code, "cudaEventQuery");
-  return true;
-}
-
-void Event::wait() const { check(cudaEventSynchronize(event_of(handle_)), "cudaEventSynchronize"); }
-
 void use_gpu(int index) { check(cudaSetDevice(index), "cudaSetDevice(", index, ")"); }
 
 StreamHandle compute_stream() { return c10::cuda::getCurrentCUDAStream().stream(); }
@@ -91,11 +82,6 @@ bool on_device(const void* memory) {
     return attributes.type == cudaMemoryTypeDevice;
   cudaGetLastError();  // no driver: nothing is
   return false;
-}
-
-void copy_bytes(void* to, const void* from, int64_t bytes, StreamHandle stream) {
-  check(cudaMemcpyAsync(to, from, static_cast<size_t>(bytes), cudaMemcpyDefault, stream_of(stream)),
-        "cudaMemcpyAsync of ", bytes, " bytes");
 }
 
 }  // namespace lab

@@ -20,7 +20,7 @@ constexpr const char* drivers_words = "CUDA driver version is insufficient for C
 class NoGpu : public testing::Test {
  protected:
   void SetUp() override {
-    if (!visible_gpus().empty()) GTEST_SKIP() << "this machine has a GPU; scripts/gpu_check is for those";
+    if (!visible_gpus().empty()) GTEST_SKIP() << "this machine has a GPU";
   }
 };
 

@@ -196,18 +196,6 @@ void Event::hold(StreamHandle stream) const {
   queue_of(stream)->push([place = event.place, number] { place->await(number); });
 }
 
-bool Event::passed() const {
-  const Owned& event = owned(handle_);
-  const std::lock_guard lock(event.place->mutex);
-  return event.place->passed >= event.place->recorded;
-}
-
-void Event::wait() const {
-  const Owned& event = owned(handle_);
-  stand_in::note("the host waits");
-  event.place->await(recorded(event));
-}
-
 void use_gpu(int) {}
 StreamHandle compute_stream() { return compute_queue(); }
 
@@ -231,11 +219,5 @@ std::shared_ptr<std::byte> device_memory(int64_t bytes) {
 }
 
 bool on_device(const void* memory) { return memory && stand_in::in_device_memory(memory, 1); }
-
-void copy_bytes(void* to, const void* from, int64_t bytes, StreamHandle stream) {
-  const auto copy = [=] { std::memcpy(to, from, static_cast<size_t>(bytes)); };
-  if (queue_of(stream) == compute_queue()) return copy();
-  queue_of(stream)->push(copy);
-}
 
 }  // namespace lab

@@ -36,8 +36,6 @@ class Event {
   Event& operator=(const Event&) = delete;
   void record(StreamHandle stream);      // behind what is queued there now
   void hold(StreamHandle stream) const;  // what is queued there from now on begins when this is passed
-  bool passed() const;                   // also when never recorded; does not block
-  void wait() const;                     // blocks this thread
 
  private:
   void* handle_ = nullptr;
@@ -56,8 +54,5 @@ std::shared_ptr<std::byte> device_memory(int64_t bytes);
 
 // Whether it is a GPU's, and so not for this processor to read.
 bool on_device(const void* memory);
-
-// Between any two memories; nothing must touch them before the stream has done it.
-void copy_bytes(void* to, const void* from, int64_t bytes, StreamHandle stream);
 
 }  // namespace lab
