@@ -10,7 +10,7 @@ find_library(LabCuda_NCCL NAMES libnccl.so.2 nccl HINTS ${_wheels}/nccl/lib PATH
 include(FindPackageHandleStandardArgs)
 find_package_handle_standard_args(LabCuda
   REQUIRED_VARS LabCuda_INCLUDE LabCuda_RUNTIME LabCuda_NCCL_INCLUDE LabCuda_NCCL
-  REASON_FAILURE_MESSAGE "no CUDA runtime and NCCL beside torch in ${_wheels}, nor a CUDA toolkit: run scripts/setup --cuda, or set CUDA_HOME")
+  REASON_FAILURE_MESSAGE "no CUDA runtime and NCCL beside torch in ${_wheels}, nor a CUDA toolkit: run scripts/setup --tests, or set CUDA_HOME")
 if(LabCuda_FOUND AND NOT TARGET lab_cuda)
   add_library(lab_cuda INTERFACE IMPORTED)
   target_include_directories(lab_cuda SYSTEM INTERFACE ${LabCuda_INCLUDE})
