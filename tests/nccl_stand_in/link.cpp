@@ -14,10 +14,9 @@ bool Link::others_live() const {
   return true;
 }
 
-bool Link::pause(int round) {
+void Link::pause(int round) {
   const timespec time{0, round < 100 ? 20'000 : 1'000'000};
   nanosleep(&time, nullptr);
-  return true;
 }
 
 bool Link::meet() {

@@ -4,7 +4,6 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
-#include <span>
 
 #include "lab/core/shared_segment.h"
 
@@ -53,15 +52,17 @@ class Link {
   // Polls until `ready` says yes.
   template <class Ready>
   bool poll(const Ready& ready) const {
-    for (int round = 0; !ready(); ++round)
-      if (!others_live() || !pause(round)) return ready();
+    for (int round = 0; !ready(); ++round) {
+      if (!others_live()) return ready();
+      pause(round);
+    }
     return true;
   }
   void abort() const { board().aborted = 1; }
 
  private:
   bool others_live() const;
-  static bool pause(int round);
+  static void pause(int round);
   std::shared_ptr<lab::SharedSegment> memory_;
   int rank_, ranks_;
   uint64_t turn_ = 0;

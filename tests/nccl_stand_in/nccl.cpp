@@ -20,7 +20,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -97,7 +96,6 @@ struct Op {
 
 thread_local int group_depth = 0;
 thread_local std::vector<Op> group_ops;
-thread_local std::string last_error;
 
 }  // namespace
 
@@ -442,7 +440,7 @@ const char* ncclGetErrorString(ncclResult_t code) {
   return words[code];
 }
 
-const char* ncclGetLastError(ncclComm_t comm) { return comm ? comm->error.c_str() : last_error.c_str(); }
+const char* ncclGetLastError(ncclComm_t comm) { return comm ? comm->error.c_str() : ""; }
 
 ncclResult_t ncclGroupStart() {
   ++group_depth;
