@@ -2,7 +2,8 @@
 # insists on a CUDA toolkit when the wheel was built with CUDA, which a CPU machine does not have.
 #
 # Looks in LAB_TORCH, Torch_DIR, CMAKE_PREFIX_PATH, the active Python's packages, then where scripts/setup puts it; takes
-# the first whose version fits. `cmake -P cmake/FindLabTorch.cmake` prints what it finds, for scripts/setup.
+# the first whose version fits, and with LAB_CUDA has all that GPUs need. `cmake [-DLAB_CUDA=ON] -P
+# cmake/FindLabTorch.cmake` prints what it finds, for scripts/setup.
 if(NOT LabTorch_WANTED)
   set(LabTorch_WANTED 2.11)
 endif()
@@ -21,10 +22,28 @@ execute_process(
   COMMAND python3 -c "import importlib.util as u; s = u.find_spec('torch'); print(*s.submodule_search_locations)"
   OUTPUT_VARIABLE _active OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
 list(APPEND _candidates "${_active}")
-file(GLOB _kept "$ENV{HOME}/.cache/lab/torch-2.11.0*/torch" # of scripts/setup
-  "$ENV{HOME}/.cache/lab/test-venv-*/lib/python*/site-packages/torch")
-list(SORT _kept ORDER DESCENDING) # the smallest comes first
-list(APPEND _candidates ${_kept})
+set(_cache "$ENV{HOME}/.cache/lab") # of scripts/setup
+list(APPEND _candidates ${_cache}/torch-2.11.0/torch ${_cache}/torch-2.11.0-cuda/torch)
+file(GLOB _venvs ${_cache}/test-venv-????????/lib/python*/site-packages/torch) # not what is still being installed
+set(_dated "")
+foreach(_venv ${_venvs})
+  file(TIMESTAMP ${_venv} _seconds %s)
+  list(APPEND _dated "${_seconds} ${_venv}")
+endforeach()
+list(SORT _dated COMPARE NATURAL ORDER DESCENDING) # the newest first
+list(TRANSFORM _dated REPLACE "^[0-9]+ " "")
+list(APPEND _candidates ${_dated})
+
+# A toolkit's headers will do where those of the wheels are not all there, if they are of the same version.
+set(LabCuda_TOOLKITS "")
+foreach(_toolkit $ENV{CUDA_HOME} $ENV{CUDA_PATH} /usr/local/cuda)
+  if(LAB_CUDA AND EXISTS ${_toolkit}/include/crt/host_config.h AND EXISTS ${_toolkit}/include/cuda_runtime_api.h)
+    file(STRINGS ${_toolkit}/include/cuda_runtime_api.h _version REGEX "define CUDART_VERSION +13")
+    if(_version)
+      list(APPEND LabCuda_TOOLKITS ${_toolkit})
+    endif()
+  endif()
+endforeach()
 
 unset(LabTorch_ROOT)
 foreach(_candidate ${_candidates})
@@ -32,6 +51,10 @@ foreach(_candidate ${_candidates})
     continue()
   endif()
   if(LAB_CUDA AND NOT EXISTS ${_candidate}/../nvidia/nccl) # one for CPUs: what libtorch_cuda needs is not there
+    continue()
+  endif()
+  if(LAB_CUDA AND NOT EXISTS ${_candidate}/../nvidia/cu13/include/crt/host_config.h AND NOT LabCuda_TOOLKITS)
+    message(STATUS "passing over torch in ${_candidate}: it lacks nvidia-cuda-crt and nvidia-cuda-cccl, headers of CUDA")
     continue()
   endif()
   file(GLOB _headers ${_candidate}/include/torch/headeronly/version.h
@@ -55,9 +78,15 @@ if(CMAKE_SCRIPT_MODE_FILE)
   return()
 endif()
 
+set(_kind "")
+set(_flag "")
+if(LAB_CUDA)
+  set(_kind " with NVIDIA's wheels beside it")
+  set(_flag " --cuda")
+endif()
 include(FindPackageHandleStandardArgs)
 find_package_handle_standard_args(LabTorch REQUIRED_VARS LabTorch_ROOT VERSION_VAR LabTorch_VERSION
-  REASON_FAILURE_MESSAGE "no torch ${LabTorch_WANTED} found: run scripts/setup, or set LAB_TORCH to the folder that holds lib/libtorch_cpu.so")
+  REASON_FAILURE_MESSAGE "no torch ${LabTorch_WANTED}${_kind} found: run scripts/setup${_flag}, or set LAB_TORCH to the folder that holds lib/libtorch_cpu.so")
 if(LabTorch_FOUND AND NOT TARGET lab_torch)
   add_library(lab_torch INTERFACE IMPORTED)
   target_include_directories(lab_torch INTERFACE ${LabTorch_ROOT}/include ${LabTorch_ROOT}/include/torch/csrc/api/include)

@@ -4,6 +4,7 @@
 #include "app/command_line.h"
 
 #include <algorithm>
+#include <charconv>
 #include <cxxopts.hpp>
 #include <map>
 
@@ -29,6 +30,7 @@ const std::vector<Option>& table() {
       {0, "check-gradients", "",
        "hold the gradient that the ranks make together against that of the whole batch at once, and exit",
        false},
+      {'g', "gpu-devices", "L", "0,1,...: which GPUs to use; each rank of a node takes the next one"},
       {0, "backend", "B", "auto | nccl | mpi | self: how ranks talk to each other"},
       {0, "print-config", "", "print the resolved config, each value with its origin, and exit"},
       {0, "help-config", "", "explain every config key, and exit; with a config: its experiment's too"},
@@ -48,10 +50,10 @@ const std::vector<Option>& options_for(Program program) {
 }
 
 // Parts of the contract that this version does not have yet.
-const std::vector<std::string> later = {"dev-run",       "gpu-devices",   "debug",         "check",
-                                        "sweep",         "ranks-per-job", "profile",       "replay",
-                                        "validate-only", "test",          "verify-resume", "plugin"};
-const std::map<char, std::string> later_letters = {{'d', "dev-run"}, {'g', "gpu-devices"}};
+const std::vector<std::string> later = {"dev-run",       "debug",         "check",  "sweep",
+                                        "ranks-per-job", "profile",       "replay", "validate-only",
+                                        "test",          "verify-resume", "plugin"};
+const std::map<char, std::string> later_letters = {{'d', "dev-run"}};
 
 [[noreturn]] void refuse(Program program, const std::string& option) {
   const std::string name = option.substr(0, option.find('='));
@@ -142,6 +144,22 @@ Backend backend_named(const std::string& name) {
   return known.at(name);
 }
 
+std::vector<int> gpus_named(const std::string& list) {
+  std::vector<int> gpus;
+  if (list == "auto") return gpus;
+  for (size_t at = 0; at <= list.size();) {
+    const size_t end = std::min(list.find(',', at), list.size());
+    int index = -1;
+    const auto [last, problem] = std::from_chars(list.data() + at, list.data() + end, index);
+    if (problem != std::errc() || last != list.data() + end || index < 0 ||
+        std::ranges::find(gpus, index) != gpus.end())
+      throw UsageError("-g ", quoted(list), " is no list of different GPUs, such as 0,1");
+    gpus.push_back(index);
+    at = end + 1;
+  }
+  return gpus;
+}
+
 }  // namespace
 
 std::string program_name(Program program) { return program == Program::train ? "lab_train" : "lab_infer"; }
@@ -155,6 +173,7 @@ CommandLine parse_command_line(Program program, int argc, char** argv) {
     const auto parsed = options_of(program).parse(static_cast<int>(pointers.size()), pointers.data());
     if (parsed.count("set")) line.sets = parsed["set"].as<std::vector<std::string>>();
     line.backend = backend_named(parsed["backend"].as<std::string>());
+    line.gpus = gpus_named(parsed["gpu-devices"].as<std::string>());
     if (program == Program::train) {
       line.resume = parsed.count("resume") > 0;
       if (line.resume) line.resume_path = parsed["resume"].as<std::string>();

@@ -15,6 +15,7 @@ struct CommandLine {
   std::vector<std::string> sets;       // KEY=VALUE
   std::vector<std::string> arguments;  // lab_infer: what is for the experiment
   Backend backend = Backend::automatic;
+  std::vector<int> gpus;  // -g; empty: all that are visible
   bool resume = false;
   std::string resume_path;  // empty: the newest unfinished run
   bool allow_config_change = false;

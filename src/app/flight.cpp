@@ -40,7 +40,7 @@ std::string file_of(const std::string& start, int rank) {
 }  // namespace
 
 std::string keep_flight_records(Session& session, const std::string& run_folder) {
-  Communicator& comm = session.comm;
+  Communicator& comm = session.comm();
   try {
     std::string start;
     agree(comm, [&] {

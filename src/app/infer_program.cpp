@@ -34,35 +34,37 @@ std::string csv_of(const InferPlan& plan, const Prediction& prediction) {
 }
 
 void infer(Session& session, const std::vector<Experiment>& experiments) {
-  const RunConfig config = load_run_config(session.comm, session.line.config, session.line.sets, experiments);
+  const RunConfig config =
+      load_run_config(session.comm(), session.line.config, session.line.sets, experiments);
   // One thread per rank, whatever the numerics: predictions do not depend on how many cores there are.
-  start_computing(session, config.trainer, 1);
+  const Upload upload(start_computing(session, config.trainer, 1));
   InferPlan plan;
-  agree(session.comm, [&] { plan = config.experiment.infer(session.line.arguments); });
-  const auto sources = open_sources(session.comm, {plan.data.dataset});
+  agree(session.comm(), [&] { plan = config.experiment.infer(session.line.arguments); });
+  const auto sources = open_sources(session.comm(), {plan.data.dataset});
   std::string data;
-  agree(session.comm, [&] { data = sources[0]->identity(); });
-  require_equal(session.comm, {"data set", data});
-  agree(session.comm, [&] {
+  agree(session.comm(), [&] { data = sources[0]->identity(); });
+  require_equal(session.comm(), {"data set", data});
+  agree(session.comm(), [&] {
     set_precision(plan.model.module(), scalar_type(config.trainer.dtype()));
-    if (session.comm.rank() == 0) {
+    if (session.comm().rank() == 0) {
       const WeightsFile file = weights_file(session, config, plan.weights);
       plan.weights = file.path();
       load_weights(file, plan.model.module());
     }
   });
-  broadcast_model(session.comm, plan.model.module());
+  plan.model.module().to(upload.device());
+  broadcast_model(session.comm(), plan.model.module());
   if (config.trainer.memory_format == "channels_last") order_channels_last(plan.model.module());
   session.log.info("predicting ", sources[0]->size(), " samples of ", sources[0]->path(), " with ",
                    plan.weights);
   const Prediction prediction =
-      predict(session.comm, plan, sources[0],
-              {static_cast<uint64_t>(config.trainer.seed), false, config.trainer.dtype(), 2});
-  agree(session.comm, [&] {
-    if (session.comm.rank() == 0) write_file_atomically(plan.output, csv_of(plan, prediction));
+      predict(session.comm(), plan, sources[0],
+              {static_cast<uint64_t>(config.trainer.seed), false, config.trainer.dtype(), 2}, upload);
+  agree(session.comm(), [&] {
+    if (session.comm().rank() == 0) write_file_atomically(plan.output, csv_of(plan, prediction));
   });
   session.log.info("wrote ", plan.output);
-  if (session.comm.rank() != 0 || !prediction.has_metric) return;
+  if (session.comm().rank() != 0 || !prediction.has_metric) return;
   const auto samples = sources[0]->size();
   std::cout << plan.metric->name << " " << shortest(std::round(prediction.metric * 1e4) / 1e4) << " ("
             << std::llround(prediction.metric * static_cast<double>(samples)) << " of " << samples << ")"

@@ -65,6 +65,8 @@ void describe(Fields<TrainerOptions>& f) {
   f("memory_format", &T::memory_format, one_of({"contiguous", "channels_last"}),
     "channels_last: Conv2d layers, and those behind them, keep the channels of a pixel side by side");
   f("accelerator", &T::accelerator, one_of({"auto", "cpu", "gpu"}), "what to compute on");
+  f("matmul_precision", &T::matmul_precision, one_of({"highest", "high", "medium"}),
+    "high, medium: products of 32-bit matrices may round them to 19 or 16 bits where that is faster");
   f("default_root_dir", &T::default_root_dir, not_empty(), "where run folders are made");
   f("enable_progress_bar", &T::enable_progress_bar, "a bar on a terminal; plain lines are always written");
   f("enable_checkpointing", &T::enable_checkpointing, "write last and best checkpoints");

@@ -32,7 +32,7 @@ void describe_process(RunRecord& record, const Session& session, const RunConfig
   record.argv = session.argv;
   record.host = host_name();
   record.pid = getpid();
-  record.world_size = session.comm.size();
+  record.world_size = session.comm().size();
   record.slurm = session.launch.slurm;
   record.versions = {{"lab", std::string(version)}, {"torch", TORCH_VERSION}};
   record.instruction_set = instruction_set();
@@ -56,7 +56,7 @@ RunRecords::RunRecords(const Session& session, const RunConfig& config, const Tr
                        const ClearmlAccess& clearml, int64_t samples)
     : log_(session.log), watchdog_(session.watchdog) {
   saves_ = config.trainer.enable_checkpointing;
-  if (session.comm.rank() != 0) return;
+  if (session.comm().rank() != 0) return;
   tracking_ = std::make_unique<Tracking>(session, config, clearml);
   const RunNames names{config.experiment_name, config.stem};
   std::optional<ResumeTarget> target;
@@ -201,6 +201,8 @@ ExitCode RunRecords::ended(const FitResult& result) {
                        : "; not saved, as enable_checkpointing is false");
   else
     log_.info(result.stopped_by, result.stopped_by.empty() ? "" : "; ", "finished after ", done);
+  if (result.device_memory > 0)
+    log_.info("tensors took at most ", (result.device_memory + (1 << 20) - 1) >> 20, " MiB of a GPU");
   const auto& best = record_.best;
   log_.result(text(
       folder_->path(),

@@ -1,11 +1,13 @@
 #include "app/session.h"
 
+#include <ATen/Context.h>
 #include <ATen/Parallel.h>
 #include <c10/util/Exception.h>
 #include <torch/version.h>
 
 #include <array>
 #include <chrono>
+#include <cstdlib>
 #include <iostream>
 #include <map>
 #include <thread>
@@ -21,6 +23,11 @@ namespace lab {
 
 Failure failure_of(const std::exception& error) {
   if (const auto* ours = dynamic_cast<const Error*>(&error)) return {ours->code(), ours->what()};
+  if (const auto* full = dynamic_cast<const c10::OutOfMemoryError*>(&error))
+    return {ExitCode::unavailable,
+            text("the GPU's memory is full; take more ranks, a smaller batch_size, or the same in parts "
+                 "(trainer.init.accumulate_grad_batches): ",
+                 full->what_without_backtrace())};
   if (const auto* torchs = dynamic_cast<const c10::Error*>(&error))  // its what() ends with a stack trace
     return {ExitCode::bug,
             text("torch: ", torchs->what_without_backtrace(), "; do the model's shapes fit its input?")};
@@ -31,15 +38,15 @@ void say_failure(Session& session, const std::exception& error) {
   if (std::exchange(session.failure_said, true)) return;
   const std::string message = failure_of(error).message;
   if (dynamic_cast<const AgreedError*>(&error)) {
-    if (session.comm.rank() == 0) session.log.error(message);
+    if (session.world.rank() == 0) session.log.error(message);
     return;
   }
   Heartbeat& heartbeat = session.world.heartbeat();
   heartbeat.last_word(message);
-  if (session.comm.size() == 1) {
+  if (session.world.size() == 1) {
     session.log.error(message);
   } else if (heartbeat.first_to_speak()) {
-    session.log.error(message, " (rank ", session.comm.rank(), " on ", host_name(), ", ",
+    session.log.error(message, " (rank ", session.world.rank(), " on ", host_name(), ", ",
                       where(heartbeat.own()), ")");
     heartbeat.has_spoken();
   }
@@ -69,13 +76,13 @@ void require_same_program(Session& session) {
       {{"program", text(program_name(session.program), " of lab ", version, "\nbuilt for torch ",
                         TORCH_VERSION, "\nbuild ", build_id())},
        {"command line", join(std::span(session.argv).subspan(1), "\n")}}};
-  require_equal(session.comm, parts);
+  require_equal(session.comm(), parts);
 }
 
 // An error of this rank alone, as far as it knows: it ends all.
 int end_all(Session& session, const Failure& failure) {
   Heartbeat& heartbeat = session.world.heartbeat();
-  if (session.comm.size() == 1) {
+  if (session.world.size() == 1) {
     session.world.leave();
     return static_cast<int>(failure.code);
   }
@@ -124,12 +131,12 @@ int run_session(Program program, int argc, char** argv, const std::vector<Experi
       return static_cast<int>(e.code());
     }
     Watchdog watchdog(world.heartbeat(), log);
-    Session session{program, line, words, launch, world, *comm, log, watchdog};
+    Session session{program, line, words, launch, world, std::move(comm), log, watchdog};
     return guarded(session, [&](Session& s) {
       require_same_program(s);
       if (line.print_config || line.help_config) {
-        const RunConfig config = load_run_config(*comm, line.config, line.sets, experiments);
-        if (s.comm.rank() != 0) return ExitCode::done;
+        const RunConfig config = load_run_config(s.comm(), line.config, line.sets, experiments);
+        if (s.comm().rank() != 0) return ExitCode::done;
         std::cout << (line.print_config ? to_toml(config.resolved, true)
                                         : config_help(experiments, config.experiment_name))
                   << std::flush;
@@ -170,19 +177,18 @@ std::vector<std::shared_ptr<const Source>> open_sources(Communicator& comm,
 
 Device start_computing(Session& session, const TrainerOptions& options, int64_t threads) {
   Device device;
-  agree(session.comm, [&] {
-    device = choose_device(options.accelerator, session.world.local_rank());
-    if (device.kind == Device::Kind::cuda)
-      throw Unavailable(
-          "this machine has a GPU (", device.description,
-          "), but this version of lab computes on CPUs only; set trainer.init.accelerator = \"cpu\"");
-  });
-  const int count = threads > 0 ? static_cast<int>(threads) : fair_threads(session.comm);
+  agree(session.comm(),
+        [&] { device = choose_device(options.accelerator, session.line.gpus, session.world.local_rank()); });
+  const char* shared = std::getenv("NCCL_MULTI_RANK_GPU_ENABLE");  // NCCL's own leave for it
+  session.group = session.world.on_device(std::move(session.group), device, session.line.backend,
+                                          shared && shared == std::string_view("1"));
+  const int count = threads > 0 ? static_cast<int>(threads) : fair_threads(session.comm());
   at::set_num_threads(count);
-  session.log.info("lab ", version, ": ", session.comm.size(), session.comm.size() == 1 ? " rank" : " ranks",
-                   ", backend ", session.comm.name(), ", ", count, count == 1 ? " thread" : " threads",
-                   " per rank, ", device.description, ", ", options.numerics, " numerics, ",
-                   options.precision);
+  at::globalContext().setFloat32MatmulPrecision(options.matmul_precision);
+  session.log.info("lab ", version, ": ", session.comm().size(),
+                   session.comm().size() == 1 ? " rank" : " ranks", ", backend ", session.comm().name(), ", ",
+                   count, count == 1 ? " thread" : " threads", " per rank, ", device.description, ", ",
+                   options.numerics, " numerics, ", options.precision);
   return device;
 }
 

@@ -28,10 +28,11 @@ struct Session {
   std::vector<std::string> argv;
   Launch launch;
   World& world;
-  Communicator& comm;
+  std::unique_ptr<Communicator> group;  // of all ranks; another one once start_computing() was called
   Log log;
   Watchdog& watchdog;
   bool failure_said = false;
+  Communicator& comm() const { return *group; }
 };
 
 // Starts the process, parses the command line, answers --help and the like, joins the world, and runs `work`.
@@ -56,7 +57,8 @@ void say_failure(Session& session, const std::exception& error);
 std::vector<std::shared_ptr<const Source>> open_sources(Communicator& comm,
                                                         const std::vector<Dataset>& datasets);
 
-// Picks the device and the number of threads, and says on what the run goes. Every rank must call.
+// Picks the device and the number of threads, and says on what the run goes. From now on the session's group
+// reaches that device's memory. Every rank must call, before anything refers to the group.
 Device start_computing(Session& session, const TrainerOptions& options, int64_t threads);
 
 }  // namespace lab

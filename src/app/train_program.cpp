@@ -18,11 +18,11 @@ namespace {
 
 using Sources = std::vector<std::shared_ptr<const Source>>;
 
-FitResult fit(Session& session, const RunConfig& config, TrainPlan plan, const Sources& sources,
-              RunRecords& records) {
+FitResult fit(Session& session, const Device& device, const RunConfig& config, TrainPlan plan,
+              const Sources& sources, RunRecords& records) {
   auto recorders = records.recorders();
   recorders.push_back(make_beats(session.world.heartbeat()));
-  TrainerContext context{session.comm,
+  TrainerContext context{session.comm(),
                          session.log,
                          sources[0],
                          sources[1] && sources[1]->size() > 0 ? sources[1] : nullptr,
@@ -30,7 +30,8 @@ FitResult fit(Session& session, const RunConfig& config, TrainPlan plan, const S
                          std::move(recorders),
                          records.resume(),
                          stop_signal,
-                         records.begins()};
+                         records.begins(),
+                         device};
   Trainer trainer(std::move(plan), config.trainer, std::move(context));
   records.resumed();
   return trainer.fit();
@@ -50,16 +51,20 @@ std::string report_of(const std::vector<GradientComparison>& comparisons, int ra
 
 // Instead of a run: what its first gradients are, told on standard output. Collective; AgreedError with exit
 // code 70 when a parameter's differs.
-ExitCode check_gradients(Session& session, const RunConfig& config, TrainPlan plan, const Sources& sources) {
+ExitCode check_gradients(Session& session, const Device& device, const RunConfig& config, TrainPlan plan,
+                         const Sources& sources) {
   const auto no_files = no_checkpoints();
   plan.monitor.clear();  // nothing is validated
-  TrainerContext context{
-      .comm = session.comm, .log = session.log, .train = sources[0], .checkpoints = *no_files};
+  TrainerContext context{.comm = session.comm(),
+                         .log = session.log,
+                         .train = sources[0],
+                         .checkpoints = *no_files,
+                         .device = device};
   Trainer trainer(std::move(plan), config.trainer, std::move(context));
   const auto comparisons = trainer.compare_gradients();
-  agree(session.comm, [&] {
-    if (session.comm.rank() != 0) return;
-    session.log.result(report_of(comparisons, session.comm.size(), config.trainer));
+  agree(session.comm(), [&] {
+    if (session.comm().rank() != 0) return;
+    session.log.result(report_of(comparisons, session.comm().size(), config.trainer));
     require_no_difference(comparisons);
   });
   return ExitCode::done;
@@ -70,12 +75,12 @@ ExitCode check_gradients(Session& session, const RunConfig& config, TrainPlan pl
 std::vector<std::string> sets_of(Session& session, ClearmlAccess& clearml) {
   std::vector<std::string> sets = session.line.sets;
   std::string edited;
-  agree(session.comm, [&] {
-    if (session.comm.rank() != 0) return;
+  agree(session.comm(), [&] {
+    if (session.comm().rank() != 0) return;
     clearml = clearml_access(session.line.offline);
     edited = join(edited_values(clearml), std::string(1, '\0'));
   });
-  edited = broadcast_bytes(session.comm, edited);
+  edited = broadcast_bytes(session.comm(), edited);
   for (size_t at = 0; at < edited.size();) {
     const size_t end = std::min(edited.find('\0', at), edited.size());
     sets.push_back(edited.substr(at, end - at));
@@ -88,11 +93,11 @@ std::vector<std::string> sets_of(Session& session, ClearmlAccess& clearml) {
 void require_same_run(Session& session, const RunConfig& config, const TrainPlan& plan,
                       const Sources& sources) {
   std::vector<AgreedPart> parts;
-  agree(session.comm, [&] {
+  agree(session.comm(), [&] {
     parts = agreed_parts(plan, config.trainer, sources[0].get(), sources[1].get());
     parts.push_back({"config", to_toml(config.resolved, false)});
   });
-  require_equal(session.comm, parts);
+  require_equal(session.comm(), parts);
 }
 
 ExitCode train(Session& session, const std::vector<Experiment>& experiments) {
@@ -100,26 +105,28 @@ ExitCode train(Session& session, const std::vector<Experiment>& experiments) {
   RunConfig config;
   std::unique_ptr<RunRecords> records;  // refers to the config
   try {
-    config = load_run_config(session.comm, session.line.config, sets_of(session, clearml), experiments);
-    start_computing(session, config.trainer, config.trainer.canonical() ? 1 : config.trainer.threads);
+    config = load_run_config(session.comm(), session.line.config, sets_of(session, clearml), experiments);
+    const Device device =
+        start_computing(session, config.trainer, config.trainer.canonical() ? 1 : config.trainer.threads);
     session.watchdog.limit({.least = config.trainer.hang_seconds});
     session.world.heartbeat().phase(Phase::loading);
     TrainPlan plan;
-    agree(session.comm, [&] {
+    agree(session.comm(), [&] {
       seed_torch(static_cast<uint64_t>(config.trainer.seed), Purpose::init);
       plan = config.experiment.train();
     });
     // Before there is a folder: a run that cannot begin leaves none.
-    const Sources sources = open_sources(session.comm, {plan.train.dataset, plan.validate.dataset});
+    const Sources sources = open_sources(session.comm(), {plan.train.dataset, plan.validate.dataset});
     require_same_run(session, config, plan, sources);
-    if (session.line.check_gradients) return check_gradients(session, config, std::move(plan), sources);
-    agree(session.comm, [&] {
+    if (session.line.check_gradients)
+      return check_gradients(session, device, config, std::move(plan), sources);
+    agree(session.comm(), [&] {
       records =
           std::make_unique<RunRecords>(session, config, plan, clearml, sources[0] ? sources[0]->size() : 0);
     });
-    const std::string folder = require_shared_folder(session.comm, records->folder());
+    const std::string folder = require_shared_folder(session.comm(), records->folder());
     session.watchdog.report_to(folder + "/hang.txt", keep_flight_records(session, folder));
-    return records->ended(fit(session, config, std::move(plan), sources, *records));
+    return records->ended(fit(session, device, config, std::move(plan), sources, *records));
   } catch (const std::exception& e) {
     say_failure(session, e);
     if (records)

@@ -17,7 +17,12 @@ std::unique_ptr<Communicator> mpi_communicator(int color = 0);
 // not. In nccl.cpp or no_nccl.cpp, as the linker was told. Collective.
 std::unique_ptr<Communicator> nccl_communicator(std::unique_ptr<Communicator> host);
 
+// Memory of this thread's GPU, for Communicator::allocate().
+BufferMemory device_allocation(int64_t bytes);
+
 // `inner`, with a beat at the begin and the end of each collective. The heartbeat must outlive it.
 std::unique_ptr<Communicator> beating(Heartbeat& heartbeat, std::unique_ptr<Communicator> inner);
+// And back, if it is such a one.
+std::unique_ptr<Communicator> unbeaten(std::unique_ptr<Communicator> group);
 
 }  // namespace lab

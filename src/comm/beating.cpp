@@ -47,6 +47,7 @@ class Beating final : public Communicator {
     return inner_->view(mine);
   }
   Ticket submit(std::function<void()> work) override { return inner_->submit(std::move(work)); }
+  std::unique_ptr<Communicator> take_inner() { return std::move(inner_); }
 
  private:
   Heartbeat& heartbeat_;
@@ -57,6 +58,11 @@ class Beating final : public Communicator {
 
 std::unique_ptr<Communicator> beating(Heartbeat& heartbeat, std::unique_ptr<Communicator> inner) {
   return std::make_unique<Beating>(heartbeat, std::move(inner));
+}
+
+std::unique_ptr<Communicator> unbeaten(std::unique_ptr<Communicator> group) {
+  auto* beating = dynamic_cast<Beating*>(group.get());
+  return beating ? beating->take_inner() : std::move(group);
 }
 
 }  // namespace lab

@@ -249,9 +249,7 @@ class Nccl final : public Communicator {
 
   void barrier() override { on_host("barrier").barrier(); }
 
-  BufferMemory allocate(int64_t bytes) override {
-    return {device_memory(std::max<int64_t>(bytes, 1)), bytes, false};
-  }
+  BufferMemory allocate(int64_t bytes) override { return device_allocation(bytes); }
   std::vector<std::vector<Buffer>> view(std::span<const Buffer>) override { return {}; }
 
   // Queues all of it at once, and lets the compute stream go on until somebody waits.

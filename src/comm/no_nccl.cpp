@@ -4,8 +4,7 @@
 namespace lab {
 
 std::unique_ptr<Communicator> nccl_communicator(std::unique_ptr<Communicator>) {
-  throw Unavailable(
-      "--backend nccl: this build has no NCCL; use --backend auto, or build it with the preset cuda");
+  throw Bug("NCCL is asked for in a build without it, which has no GPUs either");
 }
 
 }  // namespace lab

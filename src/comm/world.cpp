@@ -3,6 +3,7 @@
 #include <mpi.h>
 
 #include <cstdlib>
+#include <functional>
 
 #include "comm/backends.h"
 #include "comm/shared.h"
@@ -76,35 +77,73 @@ std::unique_ptr<Communicator> shared_where_possible(int node, int rank, const Lo
   }
 }
 
-// Each rank of a node takes the next of its GPUs.
-std::unique_ptr<Communicator> on_gpus(std::unique_ptr<Communicator> host, int local_rank, int local_size) {
-  agree(*host, [&] {
-    const auto gpus = static_cast<int>(visible_gpus().size());
-    if (gpus > 0 && gpus < local_size)
-      throw ConfigError("there are ", local_size, " ranks on ", host_name(), ", but ", gpus,
-                        gpus == 1 ? " GPU" : " GPUs", "; start one rank for each GPU, or use --backend auto");
-    try {
-      use_gpu(local_rank);
-    } catch (const Unavailable& e) {
-      throw Unavailable("--backend nccl: ", e.what());
-    }
-  });
-  return nccl_communicator(std::move(host));
-}
-
 }  // namespace
 
 std::unique_ptr<Communicator> World::communicator(Backend backend, const Log& log) const {
   if (backend == Backend::self && size_ > 1)
     throw UsageError("--backend self is for one rank, but there are ", size_, "; use --backend auto");
-  if (backend == Backend::nccl && !by_mpi_)
-    return beating(*heartbeat_, on_gpus(self_communicator(), local_rank_, local_size_));
-  if (backend == Backend::self || !by_mpi_ || (backend == Backend::automatic && size_ == 1))
-    return self_communicator();
-  if (backend == Backend::mpi) return beating(*heartbeat_, mpi_communicator());
-  auto shared = shared_where_possible(node_, rank_, log);
-  if (backend == Backend::nccl) shared = on_gpus(std::move(shared), local_rank_, local_size_);
-  return beating(*heartbeat_, std::move(shared));
+  if (size_ == 1 && backend != Backend::mpi) return self_communicator();
+  if (backend == Backend::mpi)
+    return beating(*heartbeat_, by_mpi_ ? mpi_communicator() : self_communicator());
+  return beating(*heartbeat_, shared_where_possible(node_, rank_, log));
+}
+
+namespace {
+
+// What each rank computes on, as the ranks tell each other.
+struct Choice {
+  int64_t node = 0, cuda = 0, index = 0, identity = 0;
+};
+
+std::string ranks_text(const std::vector<std::string>& ranks) {
+  return text(ranks.size() == 1 ? "rank " : "ranks ", join(ranks));
+}
+
+// "" when all ranks have a GPU, of their own unless they may share, or none has one; else what is wrong.
+std::string clash_of(const std::vector<Choice>& choices, bool may_share) {
+  std::vector<std::string> with, without;
+  for (size_t r = 0; r < choices.size(); ++r) (choices[r].cuda ? with : without).push_back(std::to_string(r));
+  if (!with.empty() && !without.empty())
+    return text(ranks_text(with), with.size() == 1 ? " has" : " have", " a GPU, but ", ranks_text(without),
+                without.size() == 1 ? " has" : " have",
+                " none; start ranks only where there are GPUs, or set trainer.init.accelerator = \"cpu\"");
+  if (with.empty() || may_share) return "";
+  for (size_t r = 0; r < choices.size(); ++r)
+    for (size_t other = 0; other < r; ++other)
+      if (choices[r].node == choices[other].node && choices[r].identity == choices[other].identity)
+        return text("ranks ", other, " and ", r, " of one node would share its GPU ", choices[r].index,
+                    "; start one rank for each GPU, or set trainer.init.accelerator = \"cpu\"");
+  return "";
+}
+
+}  // namespace
+
+std::unique_ptr<Communicator> World::on_device(std::unique_ptr<Communicator> group, const Device& device,
+                                               Backend backend, bool may_share_gpus) const {
+  const bool cuda = device.kind == Device::Kind::cuda;
+  std::vector<Choice> choices(static_cast<size_t>(size_));
+  choices[static_cast<size_t>(rank_)] = {node_, cuda, device.index,
+                                         static_cast<int64_t>(std::hash<std::string>()(device.identity))};
+  constexpr int64_t words = sizeof(Choice) / sizeof(int64_t);
+  group->all_gather({choices.data(), size_ * words, DType::i64});
+  agree(*group, [&] {
+    if (const auto clash = clash_of(choices, may_share_gpus); !clash.empty()) throw ConfigError(clash);
+    if (cuda && backend == Backend::mpi && size_ > 1)
+      throw ConfigError(
+          "--backend mpi can't reach a GPU's memory; use --backend auto, or set trainer.init.accelerator = "
+          "\"cpu\"");
+    if (!cuda && backend != Backend::nccl) return;
+    try {
+      use_gpu(device.index);
+    } catch (const Unavailable& e) {
+      if (cuda) throw;
+      throw Unavailable("--backend nccl: ", e.what());
+    }
+    if (!cuda) throw Unavailable("--backend nccl is for GPUs, but trainer.init.accelerator = \"cpu\"");
+  });
+  if (!cuda) return group;
+  if (size_ == 1 && backend != Backend::nccl) return self_communicator(device_allocation);
+  return beating(*heartbeat_, nccl_communicator(unbeaten(std::move(group))));
 }
 
 void World::leave() {

@@ -68,13 +68,14 @@ class FiniteCheck {
 };
 
 // Gives the batch its parts, shaped like those of its first sample.
-void make_parts(HostBatch& batch, const Sample& like) {
+void make_parts(HostBatch& batch, const Sample& like, const ReaderOptions& options) {
   const int64_t rows = batch.request.positions.count;
   for (const Part& part : like.parts) {
     HostBatch::Part& made =
         batch.parts.emplace_back(HostBatch::Part{part.name, part.type, part.shape, nullptr});
     made.shape.insert(made.shape.begin(), rows);
-    made.bytes = aligned_bytes(static_cast<size_t>(rows) * part.bytes.size());
+    const size_t bytes = static_cast<size_t>(rows) * part.bytes.size();
+    made.bytes = options.memory ? options.memory(bytes) : aligned_bytes(bytes);
   }
 }
 
@@ -119,7 +120,7 @@ class BatchMaker {
       source_.read(0, sample_);
       transform(request.epoch);
       check_sizes();
-      make_parts(batch, sample_);
+      make_parts(batch, sample_, options_);
       return batch;
     }
     FiniteCheck finite;
@@ -129,7 +130,7 @@ class BatchMaker {
       if (!finite.passes(sample_)) continue;
       transform(request.epoch);
       check_sizes();
-      if (batch.parts.empty()) make_parts(batch, sample_);
+      if (batch.parts.empty()) make_parts(batch, sample_, options_);
       add_row(batch, sample_, source_.path());
     }
     finite.throw_if_any(source_.path());

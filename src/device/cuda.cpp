@@ -1,3 +1,6 @@
+#include <ATen/ops/add.h>
+#include <ATen/ops/from_blob.h>
+#include <c10/cuda/CUDACachingAllocator.h>
 #include <c10/cuda/CUDAStream.h>
 #include <cuda_runtime.h>
 
@@ -30,7 +33,8 @@ std::vector<Device> visible_gpus() {
   for (int i = 0; i < count; ++i) {
     cudaDeviceProp properties{};
     check(cudaGetDeviceProperties(&properties, i), "cudaGetDeviceProperties of GPU ", i);
-    gpus.push_back({Device::Kind::cuda, i, text("GPU ", i, ", ", properties.name)});
+    gpus.push_back({Device::Kind::cuda, i, text("GPU ", i, ", ", properties.name), text("cuda:", i),
+                    std::string(properties.uuid.bytes, sizeof properties.uuid.bytes)});
   }
   return gpus;
 }
@@ -68,10 +72,15 @@ void use_gpu(int index) { check(cudaSetDevice(index), "cudaSetDevice(", index, "
 StreamHandle compute_stream() { return c10::cuda::getCurrentCUDAStream().stream(); }
 
 std::shared_ptr<std::byte> device_memory(int64_t bytes) {
-  void* memory = nullptr;
   const auto size = static_cast<size_t>(bytes);
-  check(cudaMalloc(&memory, size), "cudaMalloc of ", bytes, " bytes");
-  std::shared_ptr<std::byte> owned(static_cast<std::byte*>(memory), [](std::byte* p) { cudaFree(p); });
+  void* memory = nullptr;
+  try {
+    memory = c10::cuda::CUDACachingAllocator::raw_alloc(size);  // torch's, which counts it
+  } catch (const c10::Error& e) {
+    throw Unavailable("the GPU has no ", bytes, " bytes for gradients: ", e.what_without_backtrace());
+  }
+  std::shared_ptr<std::byte> owned(static_cast<std::byte*>(memory),
+                                   [](std::byte* p) { c10::cuda::CUDACachingAllocator::raw_delete(p); });
   check(cudaMemsetAsync(memory, 0, size, stream_of(compute_stream())), "cudaMemset of ", bytes, " bytes");
   return owned;
 }
@@ -79,9 +88,26 @@ std::shared_ptr<std::byte> device_memory(int64_t bytes) {
 bool on_device(const void* memory) {
   cudaPointerAttributes attributes{};
   if (cudaPointerGetAttributes(&attributes, memory) == cudaSuccess)
-    return attributes.type == cudaMemoryTypeDevice;
+    return attributes.type == cudaMemoryTypeDevice || attributes.type == cudaMemoryTypeManaged;
   cudaGetLastError();  // no driver: nothing is
   return false;
+}
+
+void copy_on_device(void* to, const void* from, int64_t bytes) {
+  check(cudaMemcpyAsync(to, from, static_cast<size_t>(bytes), cudaMemcpyDeviceToDevice,
+                        stream_of(compute_stream())),
+        "a copy of ", bytes, " bytes");
+}
+
+void add_on_device(void* sum, const void* left, const void* right, int64_t count, DType type) {
+  if (type != DType::f32 && type != DType::f64) throw Bug("sums of ", name_of(type), " on a GPU");
+  const auto options = at::TensorOptions(type == DType::f32 ? at::kFloat : at::kDouble)
+                           .device(at::kCUDA, c10::cuda::current_device());
+  const auto tensor = [&](const void* memory) {
+    return at::from_blob(const_cast<void*>(memory), {count}, options);
+  };
+  at::Tensor out = tensor(sum);
+  at::add_out(out, tensor(left), tensor(right));
 }
 
 }  // namespace lab

@@ -25,5 +25,7 @@ void use_gpu(int) { refuse(); }
 StreamHandle compute_stream() { refuse(); }
 std::shared_ptr<std::byte> device_memory(int64_t) { refuse(); }
 bool on_device(const void*) { return false; }
+void copy_on_device(void*, const void*, int64_t) { refuse(); }
+void add_on_device(void*, const void*, const void*, int64_t, DType) { refuse(); }
 
 }  // namespace lab

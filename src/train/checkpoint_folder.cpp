@@ -11,6 +11,7 @@
 #include "lab/comm/lane.h"
 #include "lab/core/error.h"
 #include "lab/train/checkpoint.h"
+#include "lab/train/on_device.h"
 #include "lab/train/tensor_buffer.h"
 #include "train/checkpoint_index.h"
 #include "train/run_state.h"
@@ -29,7 +30,7 @@ class Staged {
       for (const auto& [name, tensor] : *list) {
         at::Tensor& room = tensors_[at++];
         if (!room.defined() || room.sizes() != tensor.sizes() || room.scalar_type() != tensor.scalar_type())
-          room = torch::empty(tensor.sizes(), tensor.scalar_type());
+          room = host_memory_like(tensor);
       }
   }
   // The kernel hands out memory when it is first written to: that takes longer than to copy into it.
@@ -43,9 +44,11 @@ class Staged {
     for (const auto* list : {&snapshot.model, &snapshot.rest})
       for (const auto& [name, tensor] : *list) {
         at::Tensor& copy = tensors_[at++];
-        copy.copy_(tensor.detach());
+        copy.copy_(tensor.detach(), /*non_blocking=*/true);
         views_.push_back({name, dtype_of(copy.scalar_type()), copy.sizes().vec(), copy.const_data_ptr()});
       }
+    for (const auto& [name, tensor] : snapshot.model)
+      if (!tensor.is_cpu()) return await(tensor.device());  // all of them lie there
   }
   const std::vector<TensorView>& views() const { return views_; }
 

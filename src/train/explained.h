@@ -15,6 +15,8 @@ template <class Compute>
 auto explained(const char* what, const Batch& batch, const Compute& compute) {
   try {
     return compute();
+  } catch (const c10::OutOfMemoryError&) {
+    throw;  // the GPU's, whatever the shapes
   } catch (const c10::Error& e) {
     throw ConfigError("the experiment's ", what, " cannot compute a batch of ", shapes_text(batch), ": ",
                       e.what_without_backtrace(), "; make it fit these shapes");

@@ -2,19 +2,13 @@
 
 #include <torch/types.h>
 
-#include <algorithm>
-
 #include "lab/core/errand.h"
 #include "lab/core/error.h"
 #include "train/explained.h"
 
 namespace lab {
 
-FigureSums::FigureSums(const std::vector<Figure>& figures) : figures_(figures) {
-  int64_t numbers = 0;
-  for (const Figure& figure : figures) numbers += figure.numbers;
-  sums_.resize(static_cast<size_t>(numbers));
-}
+FigureSums::FigureSums(const std::vector<Figure>& figures) : figures_(figures), sums_(figures.size()) {}
 
 void FigureSums::add(const Parts& output, const Batch& batch) {
   const torch::NoGradGuard no_grad;
@@ -24,20 +18,28 @@ void FigureSums::add(const Parts& output, const Batch& batch) {
     if (counted.numel() != figure.numbers)
       throw ConfigError("the experiment's figure ", quoted(figure.name), " counted ", counted.numel(),
                         " numbers for a batch, but says ", figure.numbers, "; let both be the same");
-    const at::Tensor numbers = counted.to(torch::kCPU, torch::kFloat64).contiguous();
-    const auto* number = numbers.const_data_ptr<double>();
-    sum = std::transform(number, number + figure.numbers, sum, sum, std::plus<>());
+    const at::Tensor numbers = counted.to(torch::kFloat64).flatten();
+    *sum = sum->defined() ? *sum + numbers : numbers;
+    ++sum;
   }
 }
 
 void FigureSums::all_reduce(Communicator& comm) {
   const Errand errand("figures");
-  comm.all_reduce({sums_.data(), std::ssize(sums_), DType::f64}, ReduceOp::sum);
+  numbers_.clear();
+  for (size_t i = 0; i < figures_.size(); ++i) {
+    const auto count = figures_[i].numbers;
+    const at::Tensor own =
+        sums_[i].defined() ? sums_[i].to(torch::kCPU).contiguous() : torch::zeros({count}, torch::kFloat64);
+    const auto* first = own.const_data_ptr<double>();
+    numbers_.insert(numbers_.end(), first, first + count);
+  }
+  comm.all_reduce({numbers_.data(), std::ssize(numbers_), DType::f64}, ReduceOp::sum);
 }
 
 std::vector<DrawnFigure> FigureSums::drawn() const {
   std::vector<DrawnFigure> list;
-  std::span<const double> rest = sums_;
+  std::span<const double> rest = numbers_;
   for (const Figure& figure : figures_) {
     const auto numbers = static_cast<size_t>(figure.numbers);
     list.push_back({figure.name, figure.draw(rest.first(numbers))});

@@ -22,7 +22,8 @@ class FigureSums {
 
  private:
   const std::vector<Figure>& figures_;
-  std::vector<double> sums_;  // of one figure after the other
+  std::vector<at::Tensor> sums_;  // of each figure, where it is counted; undefined: zeros
+  std::vector<double> numbers_;   // of one figure after the other, of all ranks
 };
 
 }  // namespace lab

@@ -74,15 +74,16 @@ void Trainer::State::make_comparable() {
 // The mean gradient of the step's samples at once, as flat as the parameters. Does not communicate.
 at::Tensor Trainer::State::gradient_at_once(int64_t step, Range positions) const {
   const BatchRequest request{static_cast<uint64_t>(step / epoch_steps), positions};
-  const Batch batch = to_batch(
-      make_batch(*context.train, plan.train.transforms, reader_options(plan.train.shuffle), request));
+  const Batch batch =
+      upload(make_batch(*context.train, plan.train.transforms, reader_options(plan.train.shuffle), request));
   const WeightedSum loss = loss_of(plan.model.forward(batch), batch);
   std::vector<at::Tensor> wanted;
   for (const auto& slot : parameters.slots()) wanted.push_back(slot.parameter);
   const auto gradients =
       torch::autograd::grad({loss.sum}, wanted, {}, std::nullopt, false, /*allow_unused=*/true);
   const torch::NoGradGuard no_grad;
-  const at::Tensor flat = torch::zeros({parameters.size()}, parameters.type());
+  const at::Tensor flat =
+      torch::zeros({parameters.size()}, at::TensorOptions(parameters.type()).device(wanted.front().device()));
   for (size_t i = 0; i < wanted.size(); ++i)
     if (gradients[i].defined()) FlatParameters::view(flat, parameters.slots()[i]).copy_(gradients[i]);
   return flat.div_(loss.weight);

@@ -1,5 +1,8 @@
 #include "train/gradient_means.h"
 
+#include <ATen/ops/linalg_vector_norm.h>
+#include <torch/types.h>
+
 #include <array>
 #include <bit>
 #include <cstdint>
@@ -61,6 +64,11 @@ void GradientMeans::add_others(Communicator& comm) {
   comm.all_reduce({squares_.data(), std::ssize(squares_), DType::f64}, ReduceOp::sum);
   not_finite_ = squares_.back();
   squares_.pop_back();
+}
+
+at::Tensor make_means(at::Tensor sums, const at::Tensor& weight) {
+  sums.div_(weight);
+  return at::linalg_vector_norm(sums, 2, {}, false, torch::kFloat64);
 }
 
 double GradientMeans::norm() const {

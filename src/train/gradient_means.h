@@ -1,6 +1,8 @@
 #pragma once
 // Makes means of a step's sums of gradients, and says what they are like: finite, and how long.
 
+#include <ATen/core/Tensor.h>
+
 #include <algorithm>
 #include <cmath>
 #include <vector>
@@ -41,5 +43,9 @@ class GradientMeans {
   double not_finite_ = 0;  // chunks
   std::vector<double> squares_;
 };
+
+// The same on a device, which the host does not wait for: divides the sums (1-D) by the weight (a scalar),
+// and returns their norm, a scalar of f64 that is finite when all of them are.
+at::Tensor make_means(at::Tensor sums, const at::Tensor& weight);
 
 }  // namespace lab

@@ -17,7 +17,9 @@ int64_t LeafBuffers::width() const {
 
 LeafBuffers::LeafBuffers(torch::nn::Module& module, Range own_leaves, int64_t all_leaves)
     : buffers_(module), own_(own_leaves), all_(all_leaves) {
-  sets_ = torch::zeros({all_, width()}, torch::kFloat64);
+  const auto& floats = buffers_.values();  // the device's
+  const auto options = floats.empty() ? at::TensorOptions() : floats.front().options();
+  sets_ = torch::zeros({all_, width()}, options.dtype(torch::kFloat64));
   if (width() == 1) return;
   for (int64_t leaf = own_.first; leaf < own_.end(); ++leaf) store(leaf, 0);
 }
@@ -57,7 +59,7 @@ void LeafBuffers::store(int64_t leaf, int64_t samples) {
 }
 
 at::Tensor LeafBuffers::gathered(Communicator& comm) const {
-  const at::Tensor all = torch::zeros_like(sets_);
+  const at::Tensor all = torch::zeros(sets_.sizes(), torch::kFloat64);
   all.narrow(0, own_.first, own_.count).copy_(sets_.narrow(0, own_.first, own_.count));
   const Errand errand("leaf buffers");
   comm.all_reduce(as_buffer(all), ReduceOp::sum);  // every row is one rank's values + zeros

@@ -19,11 +19,12 @@ class FlatAdamW final : public Optimizer {
         exp_avg_sq_(make_state()),
         steps_(torch::zeros({}, parameters.options().dtype(torch::kFloat32))) {}
 
-  void step(at::Tensor& parameters, at::Tensor& gradients, const at::Tensor& divisor, double rate) override {
+  void step(at::Tensor& parameters, at::Tensor& gradients, const at::Tensor& divisor, const at::Tensor& skip,
+            double rate) override {
     steps_.add_(1);
     at::_fused_adamw_({parameters}, {gradients}, {exp_avg_}, {exp_avg_sq_}, {}, {steps_}, rate, plan_.beta1,
                       plan_.beta2, plan_.weight_decay, plan_.eps, /*amsgrad=*/false, /*maximize=*/false,
-                      if_defined(divisor), std::nullopt);
+                      if_defined(divisor), if_defined(skip));
   }
   std::string name() const override { return "AdamW"; }
   std::vector<std::pair<std::string, at::Tensor>> flat_state() const override {
@@ -42,12 +43,13 @@ class FlatSGD final : public Optimizer {
   FlatSGD(const SGD& plan, const MakeState& make_state)
       : plan_(plan), momentum_(plan.momentum != 0 ? make_state() : at::Tensor()) {}
 
-  void step(at::Tensor& parameters, at::Tensor& gradients, const at::Tensor& divisor, double rate) override {
+  void step(at::Tensor& parameters, at::Tensor& gradients, const at::Tensor& divisor, const at::Tensor& skip,
+            double rate) override {
     const std::vector<at::Tensor> momentum =
         momentum_.defined() ? std::vector{momentum_} : std::vector<at::Tensor>();
     at::_fused_sgd_({parameters}, {gradients}, momentum, plan_.weight_decay, plan_.momentum, rate,
                     plan_.dampening, plan_.nesterov, /*maximize=*/false, /*is_first_step=*/steps_ == 0,
-                    if_defined(divisor), std::nullopt);
+                    if_defined(divisor), if_defined(skip));
     ++steps_;
   }
   std::string name() const override { return "SGD"; }

@@ -2,7 +2,6 @@
 
 #include <torch/types.h>
 
-#include <algorithm>
 #include <limits>
 
 #include "lab/core/errand.h"
@@ -11,19 +10,28 @@
 
 namespace lab {
 
-OrderedSums::OrderedSums(int64_t rows, int64_t columns)
-    : rows_(rows), columns_(columns), values_(static_cast<size_t>(rows * columns * 2), 0.0) {}
+OrderedSums::OrderedSums(int64_t rows, int64_t columns, at::Device device)
+    : rows_(rows),
+      columns_(columns),
+      values_(torch::zeros({rows, columns, 2}, at::TensorOptions(torch::kFloat64).device(device))) {}
 
 void OrderedSums::add(int64_t row, int64_t column, const WeightedSum& value) {
-  const auto at = static_cast<size_t>((row * columns_ + column) * 2);
-  values_[at] += value.sum.item<double>();
-  values_[at + 1] += value.weight.item<double>();
+  if (values_.is_cpu()) {
+    double* at = values_.mutable_data_ptr<double>() + (row * columns_ + column) * 2;
+    at[0] += value.sum.item<double>();
+    at[1] += value.weight.item<double>();
+    return;
+  }
+  const torch::NoGradGuard no_grad;
+  const at::Tensor at = values_[row][column];
+  at[0].add_(value.sum.detach());
+  at[1].add_(value.weight.detach());
 }
 
-void OrderedSums::clear() { std::fill(values_.begin(), values_.end(), 0.0); }
+void OrderedSums::clear() { values_.zero_(); }
 
 at::Tensor OrderedSums::gathered(Communicator& comm) const {
-  const at::Tensor all = torch::tensor(values_, torch::kFloat64).view({rows_, columns_, 2});
+  const at::Tensor all = values_.to(torch::kCPU, torch::kFloat64, /*non_blocking=*/false, /*copy=*/true);
   const Errand errand("sums");
   comm.all_reduce(as_buffer(all), ReduceOp::sum);  // one rank's value + zeros
   return all;
@@ -39,8 +47,7 @@ void OrderedSums::restore(const at::Tensor& gathered, Range own) {
     all[0].copy_(gathered.sum(0));
   }
   clear();
-  const at::Tensor rows = all.narrow(0, own.first, own.count).contiguous();
-  std::copy_n(rows.const_data_ptr<double>(), rows.numel(), values_.begin() + own.first * columns_ * 2);
+  values_.narrow(0, own.first, own.count).copy_(all.narrow(0, own.first, own.count));
 }
 
 std::vector<double> OrderedSums::means(Communicator& comm) const {

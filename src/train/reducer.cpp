@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 
 #include "lab/comm/agreement.h"
 #include "lab/comm/tree.h"
@@ -22,15 +23,24 @@ namespace {
 constexpr int64_t first_bucket_bytes = 1 << 20;
 constexpr int64_t rider_slots = 5;  // behind the last gradient: the loss's sum and weight, and the notes
 
-at::Tensor riders(const WeightedSum& loss, const StepNotes& notes, at::ScalarType type) {
-  const at::Tensor out = torch::tensor({0.0, 0.0, notes.stop, notes.interrupt, notes.save}, type);
+at::Tensor riders(const WeightedSum& loss, const StepNotes& notes, const at::TensorOptions& options) {
+  const at::Tensor out = torch::zeros({rider_slots}, options);
+  if (notes.stop != 0) out[2].fill_(notes.stop);  // seldom; a copy from here would hold up a GPU
+  if (notes.interrupt != 0) out[3].fill_(notes.interrupt);
+  if (notes.save != 0) out[4].fill_(notes.save);
   if (!loss.sum.defined()) return out;
   out[0].copy_(loss.sum.detach());
   out[1].copy_(loss.weight.detach());
   return out;
 }
 
-double weight_of(const at::Tensor& riders) { return std::max(riders[1].item<double>(), 1e-30); }
+constexpr double least_weight = 1e-30;  // so that a step without samples has zeros
+double weight_of(const at::Tensor& riders) { return std::max(riders[1].item<double>(), least_weight); }
+
+// Behind the riders: the norm.
+at::Tensor facts_of(const at::Tensor& riders, const at::Tensor& norm) {
+  return at::cat({riders.to(torch::kFloat64), norm.reshape({1})});
+}
 
 // Adds one leaf's tensor to the stack of partial sums, entry by entry from the top; undefined counts as
 // zeros.
@@ -241,6 +251,31 @@ struct GradientReducer::State {
     return told;
   }
 
+  // The whole sums, which this rank has.
+  void make_means_of_all(StepSums& sums) const {
+    const at::Tensor& told = rider_views.front();
+    if (!told.is_cpu()) {
+      sums.norm = make_means(sums.gradients, told[1].clamp_min(least_weight));
+      sums.facts = facts_of(told, sums.norm);
+      sums.skip = sums.facts.isfinite().all().logical_not().to(torch::kFloat32);
+      return;
+    }
+    GradientMeans means(parameters.size(), norm);
+    means.each_chunk({0, parameters.size()}, weight_of(told), [mine = as_buffer(stack.front())](Range chunk) {
+      return mine.slice(chunk.first, chunk.count);
+    });
+    note(sums, told, means);
+  }
+
+  // On CPUs, where all is known.
+  static void note(StepSums& sums, const at::Tensor& told, const GradientMeans& means) {
+    const double norm = means.finite() ? means.norm() : std::numeric_limits<double>::quiet_NaN();
+    sums.norm = torch::full({}, norm, torch::kFloat64);
+    sums.facts = facts_of(told, sums.norm);
+    const bool finite = sums.told().finite;
+    sums.skip = torch::full({}, finite ? 0.0 : 1.0, torch::kFloat32);
+  }
+
   // What rides behind the gradients stays exact.
   void reduce_as_bf16(const Buffer& sums, Range elements) {
     const int64_t behind = std::max<int64_t>(elements.end() - parameters.size(), 0);
@@ -303,7 +338,7 @@ void GradientReducer::arm(const MicroBatch& micro_batch, const WeightedSum& loss
   s.last = last;
   s.open = true;
   std::fill(s.gradients.begin(), s.gradients.end(), 0);
-  place(micro_batch.placement, s.rider_views, riders(loss, notes, s.stack.front().scalar_type()));
+  place(micro_batch.placement, s.rider_views, riders(loss, notes, s.stack.front().options()));
   if (!last) return;
   s.launched = 0;
   s.missing.clear();
@@ -315,29 +350,29 @@ StepSums GradientReducer::finish() {
   if (!s.open || !s.last) throw Bug("finish() without a last arm() before it");
   s.close_micro_batch();
   const torch::NoGradGuard no_grad;
-  GradientMeans means(s.parameters.size(), s.norm);
-  at::Tensor told = s.rider_views.front();
-  if (s.in_parts) {
-    told = s.reduce_part(means);
-  } else {
-    s.reduce_buckets();
-    means.each_chunk(
-        {0, s.parameters.size()}, weight_of(told),
-        [mine = as_buffer(s.stack.front())](Range chunk) { return mine.slice(chunk.first, chunk.count); });
-  }
-  s.first_step = false;
   StepSums sums;
   sums.gradients = s.stack.front().narrow(0, 0, s.parameters.size());
   sums.part = s.in_parts ? s.part : Range{0, s.parameters.size()};
-  const at::Tensor exact = told.to(torch::kFloat64);
-  const auto* values = exact.const_data_ptr<double>();
-  sums.loss_sum = values[0];
-  sums.loss_weight = values[1];
-  sums.notes = {values[2], values[3], values[4]};
-  sums.finite = std::isfinite(sums.loss_sum) && std::isfinite(sums.loss_weight) && means.finite();
-  sums.norm = means.norm();
+  if (s.in_parts) {
+    GradientMeans means(s.parameters.size(), s.norm);
+    const at::Tensor told = s.reduce_part(means);
+    s.note(sums, told, means);
+  } else {
+    s.reduce_buckets();
+    s.make_means_of_all(sums);
+  }
+  s.first_step = false;
   return sums;
 }
+
+StepFacts step_facts(const double* numbers) {
+  StepFacts facts{numbers[0], numbers[1], {numbers[2], numbers[3], numbers[4]}, numbers[rider_slots]};
+  facts.finite =
+      std::all_of(numbers, numbers + rider_slots + 1, [](double number) { return std::isfinite(number); });
+  return facts;
+}
+
+StepFacts StepSums::told() const { return step_facts(facts.to(torch::kCPU).const_data_ptr<double>()); }
 
 void GradientReducer::want(Range part) {
   State& s = *state_;

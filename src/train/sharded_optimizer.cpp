@@ -85,10 +85,11 @@ at::Tensor ShardedOptimizer::make_state() {
   return torch::zeros_like(own(parameters_.values()));
 }
 
-void ShardedOptimizer::step(const at::Tensor& gradients, const at::Tensor& divisor, double rate) {
+void ShardedOptimizer::step(const at::Tensor& gradients, const at::Tensor& divisor, const at::Tensor& skip,
+                            double rate) {
   at::Tensor values = own(parameters_.values()), sums = own(gradients);
   if (values.numel() > 0)
-    optimizer_->step(values, sums, divisor, rate);
+    optimizer_->step(values, sums, divisor, skip, rate);
   else
     optimizer_->set_steps(steps() + 1);
   parameters_.round(part());

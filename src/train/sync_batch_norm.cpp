@@ -20,6 +20,14 @@ bool is_batch_norm(const torch::nn::Module& module) {
          module.as<torch::nn::BatchNorm3d>();
 }
 
+// Of torch's functions for what the module computes with.
+c10::DispatchKey autograd_key_of(const torch::nn::Module& module) {
+  const auto parameters = module.parameters();
+  const at::Device device = parameters.empty() ? at::Device(at::kCPU) : parameters.front().device();
+  return c10::getAutogradKeyFromBackend(
+      c10::toBackendComponent(c10::computeDispatchKey(std::nullopt, c10::kStrided, device)));
+}
+
 // What tells a layer's calls from others: its weights and its running means.
 std::vector<at::Tensor> marks_of(const torch::nn::Module& layer) {
   std::vector<at::Tensor> marks;
@@ -46,25 +54,17 @@ bool given(const OptionalTensor& tensor) { return tensor && tensor->defined(); }
 // Per channel, as doubles.
 struct Statistics {
   at::Tensor mean, squares;  // squares: sum of the squared distances from the mean
-  double count = 0;          // values
+  at::Tensor count;          // values; a scalar
 };
 
-// Of the rows [count, means..., squares...], in their order. Chan, Golub, LeVeque, "Algorithms for computing
-// the sample variance", 1983.
+// Of the rows [count, means..., squares...]. Chan, Golub, LeVeque, "Algorithms for computing the sample
+// variance", 1983. The host never asks for a number.
 Statistics merged(const at::Tensor& rows, int64_t channels) {
-  const at::Tensor none = torch::zeros({channels}, rows.options());
-  Statistics all{none.clone(), none.clone()};
-  for (int64_t i = 0; i < rows.size(0); ++i) {
-    const auto count = rows[i][0].item<double>();
-    if (count == 0) continue;
-    const double total = all.count + count;
-    const at::Tensor apart = rows[i].narrow(0, 1, channels) - all.mean;
-    all.mean.add_(apart, count / total);
-    all.squares.add_(rows[i].narrow(0, 1 + channels, channels))
-        .add_(apart.square(), all.count * count / total);
-    all.count = total;
-  }
-  return all;
+  const at::Tensor counts = rows.narrow(1, 0, 1), means = rows.narrow(1, 1, channels),
+                   squares = rows.narrow(1, 1 + channels, channels);
+  const at::Tensor count = counts.sum();
+  const at::Tensor mean = (counts * means).sum(0) / count;
+  return {mean, (squares + counts * (means - mean).square()).sum(0), count};
 }
 
 // The layers of a module, and the other ranks'.
@@ -86,7 +86,7 @@ struct Layers final : torch::CustomClassHolder {
 
 Statistics Layers::statistics(const at::Tensor& x) const {
   const int64_t channels = x.size(1);
-  const at::Tensor rows = torch::zeros({comm.size(), 1 + 2 * channels}, torch::kFloat64);
+  const at::Tensor rows = torch::zeros({comm.size(), 1 + 2 * channels}, x.options().dtype(torch::kFloat64));
   if (counts) {
     const auto count = static_cast<double>(x.numel() / channels);
     const auto [variance, mean] = at::var_mean(x, dims_of(x), /*correction=*/0);
@@ -103,7 +103,7 @@ Statistics Layers::statistics(const at::Tensor& x) const {
 class Normalized final : public torch::autograd::Function<Normalized> {
  public:
   static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& x,
-                            const at::Tensor& mean, const at::Tensor& scale, double count,
+                            const at::Tensor& mean, const at::Tensor& scale, const at::Tensor& count,
                             const c10::intrusive_ptr<Layers>& layers) {
     const at::Tensor normal = (x - spread(mean, x)) * spread(scale, x);
     context->save_for_backward({normal, scale});
@@ -124,7 +124,7 @@ class Normalized final : public torch::autograd::Function<Normalized> {
     if (!counts) sums.zero_();
     layers->comm.all_reduce(as_buffer(sums), ReduceOp::sum);
     if (!counts) return {torch::zeros_like(gradient), {}, {}, {}, {}};
-    sums.div_(context->saved_data["count"].toDouble());
+    sums.div_(context->saved_data["count"].toTensor());
     const at::Tensor through = spread(sums[0], normal) + normal * spread(sums[1], normal);
     return {(gradient - through) * spread(scale, normal), {}, {}, {}, {}};
   }
@@ -141,7 +141,7 @@ at::Tensor Layers::batch_norm(const at::Tensor& x, const OptionalTensor& weight,
     scale = (all.squares / all.count + eps).rsqrt();
     if (given(running_mean)) running_mean->mul_(1 - momentum).add_(all.mean, momentum);
     if (given(running_var))
-      running_var->mul_(1 - momentum).add_(all.squares, momentum / std::max(all.count - 1, 1.0));
+      running_var->mul_(1 - momentum).add_(all.squares / (all.count - 1).clamp_min(1), momentum);
   }
   at::Tensor y =
       Normalized::apply(x, all.mean, scale, all.count, c10::intrusive_ptr<Layers>::reclaim_copy(this));
@@ -155,11 +155,14 @@ at::Tensor Layers::batch_norm(const at::Tensor& x, const OptionalTensor& weight,
 struct SyncBatchNorm::State {
   c10::intrusive_ptr<Layers> layers;
   std::vector<std::shared_ptr<torch::nn::Module>> modules = {};
-  torch::Library kernel = MAKE_TORCH_LIBRARY_IMPL(aten, AutogradCPU);  // torch's own is back when it is gone
+  torch::Library kernel;  // torch's own is back when it is gone
 };
 
 SyncBatchNorm::SyncBatchNorm(torch::nn::Module& module, Communicator& comm)
-    : state_(std::make_unique<State>(State{c10::make_intrusive<Layers>(comm)})) {
+    : state_(std::make_unique<State>(
+          State{c10::make_intrusive<Layers>(comm),
+                {},
+                torch::Library(torch::Library::IMPL, "aten", autograd_key_of(module), __FILE__, __LINE__)})) {
   for (const auto& part : module.modules())
     if (is_batch_norm(*part)) {
       state_->modules.push_back(part);

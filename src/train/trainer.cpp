@@ -27,15 +27,29 @@ std::string place_of(const MicroBatch& micro_batch, int64_t epoch) {
 
 }  // namespace
 
-// One optimizer step.
-StepReport Trainer::State::train_step(int64_t step) {
-  StepSums sums = sums_of(step);
-  if (!sums.finite) stop_for_non_finite(step);
-  const double rate = rate_at(step);
-  const at::Tensor divisor = clip(sums);
-  optimizer.step(sums.gradients, divisor, rate);
-  notes = sums.notes;
-  return {step / epoch_steps, step, step % epoch_steps, epoch_steps, sums.loss_sum / sums.loss_weight, rate};
+// Gives the device the next optimizer step to do.
+void Trainer::State::launch_step() {
+  const StepSums sums = sums_of(steps);
+  const double rate = rate_at(steps);
+  skip = in_flight.empty() ? sums.skip : at::maximum(skip, sums.skip);
+  optimizer.step(sums.gradients, clip(sums), skip, rate);
+  in_flight.push_back({steps, rate, Arriving(sums.facts)});
+  ++steps;
+}
+
+// Waits for what the oldest steps have to tell, but for so many of the newest.
+void Trainer::State::settle(size_t still_in_flight) {
+  while (in_flight.size() > still_in_flight) {
+    const StepFacts facts = step_facts(in_flight.front().facts.wait());
+    const auto [step, rate] = std::pair(in_flight.front().step, in_flight.front().rate);
+    in_flight.pop_front();
+    if (!facts.finite) stop_for_non_finite(step);
+    tell(&Callback::step_finished, {step / epoch_steps, step, step % epoch_steps, epoch_steps,
+                                    facts.loss_sum / facts.loss_weight, rate});
+    if (facts.notes.stop + facts.notes.interrupt > 0)
+      done.signal = facts.notes.interrupt > 0 ? SIGINT : SIGTERM;
+    save_due = save_due || facts.notes.save > 0;
+  }
 }
 
 // The gradients of its micro-batches, of all ranks.
@@ -46,7 +60,7 @@ StepSums Trainer::State::sums_of(int64_t step) {
     prepare(step, micro_batch);
     const WeightedSum loss = forward(micro_batch, batch);
     const bool last = &micro_batch == &list.back();
-    reducer.arm(micro_batch, loss, last, last ? notes_of(step) : StepNotes());
+    reducer.arm(micro_batch, loss, last, last ? notes() : StepNotes());
     if (loss.sum.defined()) loss.sum.backward();
     buffers.store(micro_batch.leaf, micro_batch.counts ? batch.count() : 0);
   }
@@ -54,21 +68,18 @@ StepSums Trainer::State::sums_of(int64_t step) {
 }
 
 // What this rank has to say in this step.
-StepNotes Trainer::State::notes_of(int64_t step) const {
+StepNotes Trainer::State::notes() const {
   const int signal = context.stop_signal();
   const bool interrupted = signal == SIGINT;
   const double minutes = std::chrono::duration<double>(Clock::now() - saved_at).count() / 60;
-  const bool every_steps =
-      options.checkpoint_every_n_steps > 0 && (step + 1) % options.checkpoint_every_n_steps == 0;
-  const bool every_minutes =
+  const bool late =
       options.checkpoint_every_minutes > 0 && comm.rank() == 0 && minutes >= options.checkpoint_every_minutes;
-  return {signal != 0 && !interrupted ? 1.0 : 0.0, interrupted ? 1.0 : 0.0,
-          every_steps || every_minutes ? 1.0 : 0.0};
+  return {signal != 0 && !interrupted ? 1.0 : 0.0, interrupted ? 1.0 : 0.0, late ? 1.0 : 0.0};
 }
 
 Batch Trainer::State::next_batch(int64_t step, const MicroBatch& micro_batch) {
   try {
-    return to_batch(*reader->next());
+    return upload(*reader->next());
   } catch (const DataError& e) {
     throw DataError(e.what(), " (", place_of(micro_batch, step / epoch_steps), ")");
   }
@@ -79,7 +90,7 @@ Batch Trainer::State::next_batch(int64_t step, const MicroBatch& micro_batch) {
 void Trainer::State::prepare(int64_t step, const MicroBatch& micro_batch) {
   const int64_t batch = step / epoch_steps * epoch_batches + micro_batch.batch;
   seed_torch(static_cast<uint64_t>(options.seed), Purpose::dropout, static_cast<uint64_t>(batch),
-             static_cast<uint64_t>(micro_batch.leaf));
+             static_cast<uint64_t>(micro_batch.leaf), upload.device());
   buffers.load(micro_batch.leaf);
 }
 
@@ -111,7 +122,7 @@ void Trainer::State::measure(OrderedSums& sums, int64_t row, const Parts& output
 
 // As torch's clip_grad_norm_ and clip_grad_value_. What the optimizer is to divide gradients by; undefined if
 // they are as they shall be.
-at::Tensor Trainer::State::clip(StepSums& sums) const {
+at::Tensor Trainer::State::clip(const StepSums& sums) const {
   const double bound = options.gradient_clip_val;
   if (bound <= 0) return {};
   at::Tensor gradients = sums.gradients.narrow(0, sums.part.first, sums.part.count);
@@ -119,9 +130,8 @@ at::Tensor Trainer::State::clip(StepSums& sums) const {
     gradients.clamp_(-bound, bound);
     return {};
   }
-  const double factor = std::min(1.0, bound / (sums.norm + 1e-6));
-  if (factor == 1) return {};
-  if (parameters.type() != torch::kFloat64) return torch::full({}, 1 / factor, torch::kFloat32);
+  const at::Tensor factor = (bound / (sums.norm + 1e-6)).clamp_max(1);
+  if (parameters.type() != torch::kFloat64) return factor.reciprocal().to(torch::kFloat32);
   gradients.mul_(factor);  // the fused kernels divide by an f32
   return {};
 }
@@ -132,14 +142,16 @@ void Trainer::State::train_epoch() {
   const int64_t first = steps;
   plan.model.module().train();
   epoch_finished = false;
+  const size_t ahead = upload.device().is_cpu() ? 0 : 1;  // steps that the host does not wait for
   do {
-    const StepReport report = train_step(steps);
-    if (steps == 0 && !reducer.unused().empty())
+    launch_step();
+    if (steps == 1 && !reducer.unused().empty())
       context.log.warn("no gradient in the first step, counted as zeros: ", join(reducer.unused()));
-    ++steps;
-    tell(&Callback::step_finished, report);
-    if (notes.stop + notes.interrupt > 0) done.signal = notes.interrupt > 0 ? SIGINT : SIGTERM;
-    if (notes.save > 0 && !at_epoch_end() && !stopping()) save();
+    settle(ahead);
+    if (options.checkpoint_every_n_steps > 0 && steps % options.checkpoint_every_n_steps == 0)
+      save_due = true;
+    if (save_due || at_epoch_end() || stopping()) settle(0);
+    if (save_due && !at_epoch_end() && !stopping()) save();
   } while (!at_epoch_end() && !stopping());
   epoch_seconds += std::chrono::duration<double>(Clock::now() - start).count();
   epoch_samples += std::min(samples, (steps - first) * numerics.accumulate * plan.batch_size);
@@ -150,10 +162,11 @@ bool Trainer::State::evaluate(EpochReport& report) {
   buffers.combine_into_module(buffers.gathered(comm));
   if (!context.validate) return true;
   tell(&Callback::validation_started, context.validate->size());
-  OrderedSums sums(chunk_count(context.validate->size()), 1 + static_cast<int64_t>(plan.metrics.size()));
+  OrderedSums sums(chunk_count(context.validate->size()), 1 + static_cast<int64_t>(plan.metrics.size()),
+                   upload.device());
   FigureSums figures(plan.figures);
   agree(comm, [&] {
-    for_each_chunk(plan.model, context.validate, plan.validate, reader_options(plan.validate.shuffle),
+    for_each_chunk(plan.model, context.validate, plan.validate, reader_options(plan.validate.shuffle), upload,
                    comm.rank(), comm.size(), [&](const ChunkOutput& out) {
                      measure(sums, out.chunk, out.output, out.batch, loss_of(out.output, out.batch));
                      figures.add(out.output, out.batch);
@@ -219,7 +232,7 @@ void Trainer::State::stop_for_non_finite(int64_t step) {
   agree(comm, [&] {
     for (const auto& micro_batch : micro_batches_of(step)) {
       const BatchRequest request{static_cast<uint64_t>(step / epoch_steps), micro_batch.positions};
-      const Batch batch = to_batch(
+      const Batch batch = upload(
           make_batch(*context.train, plan.train.transforms, reader_options(plan.train.shuffle), request));
       prepare(step, micro_batch);
       if (const auto found = first_non_finite(plan, batch); !found.empty())
@@ -239,6 +252,7 @@ Trainer::Trainer(TrainPlan plan, TrainerOptions options, TrainerContext context)
     check(plan, options, context);
     set_precision(plan.model.module(), scalar_type(options.dtype()));
     if (context.resume) load_weights(context.resume->file, plan.model.module());
+    plan.model.module().to(torch_device(context.device));
   });
   if (const auto ranks = context.comm.size(); plan.batch_size < ranks)
     context.log.warn("batch_size ", plan.batch_size, " is less than ", ranks,
@@ -279,6 +293,8 @@ FitResult Trainer::fit() {
   s.finish_saving();
   s.done.steps = s.steps;
   s.done.epochs = s.steps == 0 ? 0 : s.epoch() + 1;
+  s.done.device_memory = most_memory(s.upload.device());
+  s.comm.all_reduce({&s.done.device_memory, 1, DType::i64}, ReduceOp::max);
   return s.done;
 }
 

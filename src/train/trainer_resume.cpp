@@ -39,6 +39,7 @@ void Trainer::State::save() {
   for (const auto& recorder : context.recorders) recorder->checkpoint_started();
   const Snapshot now = snapshot();
   agree(comm, [&] { context.checkpoints.save(now); });
+  save_due = false;
   saved_at = Clock::now();
   for (const auto& recorder : context.recorders) recorder->checkpoint_taken(steps);
 }

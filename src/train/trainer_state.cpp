@@ -30,6 +30,7 @@ Trainer::State::State(TrainPlan p, TrainerOptions o, TrainerContext c)
       options(std::move(o)),
       context(std::move(c)),
       comm(context.comm),
+      upload(context.device),
       numerics(numerics_of(options, plan, context.train->size())),
       parameters(flatten(plan.model.module(), comm, options)),
       optimizer(plan.optimizer, parameters, comm,
@@ -40,7 +41,8 @@ Trainer::State::State(TrainPlan p, TrainerOptions o, TrainerContext c)
                options.gradient_compression == "bf16"}),
       buffers(plan.model.module(), leaves_of(numerics, comm.rank(), comm.size()),
               leaf_count(numerics, comm.size())),
-      train_sums(leaf_count(numerics, comm.size()), 1 + static_cast<int64_t>(plan.metrics.size())),
+      train_sums(leaf_count(numerics, comm.size()), 1 + static_cast<int64_t>(plan.metrics.size()),
+                 upload.device()),
       samples(context.train->size()),
       epoch_batches(batches_per_epoch(samples, plan.batch_size)),
       epoch_steps(steps_per_epoch(samples, plan.batch_size, numerics.accumulate)) {
@@ -62,8 +64,8 @@ std::unique_ptr<Reader> Trainer::State::open_reader() const {
     const auto epoch = static_cast<uint64_t>((step - 1) / epoch_steps);
     return BatchRequest{epoch, list[at++].positions};
   };
-  return std::make_unique<Reader>(context.train, plan.train.transforms, reader_options(plan.train.shuffle),
-                                  std::move(next));
+  return std::make_unique<Reader>(context.train, plan.train.transforms,
+                                  upload.from(reader_options(plan.train.shuffle)), std::move(next));
 }
 
 std::vector<std::string> measured_tags(const TrainPlan& plan, bool validates) {

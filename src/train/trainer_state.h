@@ -2,12 +2,14 @@
 // The inside of the Trainer: where a run is, and the parts that work on it.
 
 #include <chrono>
+#include <deque>
 #include <memory>
 #include <type_traits>
 #include <vector>
 
 #include "lab/data/reader.h"
 #include "lab/train/leaf_buffers.h"
+#include "lab/train/on_device.h"
 #include "lab/train/ordered_sums.h"
 #include "lab/train/reducer.h"
 #include "lab/train/sharded_optimizer.h"
@@ -19,12 +21,19 @@ namespace lab {
 // One per rank. The members are in trainer.cpp (the loop), trainer_state.cpp (how it begins),
 // trainer_resume.cpp (checkpoints) and gradient_check.cpp.
 struct Trainer::State {
+  // An optimizer step that the device was given.
+  struct Launched {
+    int64_t step = 0;
+    double rate = 0;
+    Arriving facts;
+  };
   using Clock = std::chrono::steady_clock;
 
   TrainPlan plan;
   TrainerOptions options;
   TrainerContext context;
   Communicator& comm;
+  Upload upload;
   Numerics numerics;
   FlatParameters parameters;
   ShardedOptimizer optimizer;
@@ -40,7 +49,9 @@ struct Trainer::State {
   double epoch_seconds = 0;  // of training in this process
   int64_t epoch_samples = 0;
   std::unique_ptr<Reader> reader;
-  StepNotes notes;  // of the last step
+  std::deque<Launched> in_flight;  // steps that are done, or will be, and were not told of yet
+  at::Tensor skip;                 // 1 when one of them is not finite: then they all change nothing
+  bool save_due = false;
   FitResult done;
 
   State(TrainPlan p, TrainerOptions o, TrainerContext c);
@@ -61,14 +72,15 @@ struct Trainer::State {
            plan.schedule.factor({step / epoch_steps, step, epoch_steps, total_steps});
   }
 
-  StepReport train_step(int64_t step);
+  void launch_step();
+  void settle(size_t still_in_flight);
   StepSums sums_of(int64_t step);
   Batch next_batch(int64_t step, const MicroBatch& micro_batch);
   void prepare(int64_t step, const MicroBatch& micro_batch);
   WeightedSum forward(const MicroBatch& micro_batch, const Batch& batch);
-  at::Tensor clip(StepSums& sums) const;
+  at::Tensor clip(const StepSums& sums) const;
   void train_epoch();
-  StepNotes notes_of(int64_t step) const;
+  StepNotes notes() const;
   void measure(OrderedSums& sums, int64_t row, const Parts& output, const Batch& batch,
                const WeightedSum& loss) const;
   WeightedSum loss_of(const Parts& output, const Batch& batch) const;

@@ -117,13 +117,14 @@ class Player final : public lab::Callback {
 };
 
 lab::ExitCode train(lab::Session& session, const std::vector<lab::Experiment>& experiments, bool silent) {
-  const auto config = lab::load_run_config(session.comm, session.line.config, session.line.sets, experiments);
+  const auto config =
+      lab::load_run_config(session.comm(), session.line.config, session.line.sets, experiments);
   lab::start_computing(session, config.trainer, config.trainer.canonical() ? 1 : config.trainer.threads);
   lab::seed_torch(static_cast<uint64_t>(config.trainer.seed), lab::Purpose::init);
   lab::TrainPlan plan = config.experiment.train();
-  const auto sources = lab::open_sources(session.comm, {plan.train.dataset});
+  const auto sources = lab::open_sources(session.comm(), {plan.train.dataset});
   const auto checkpoints = lab::no_checkpoints();
-  Counted counted(session.comm, silent);
+  Counted counted(session.comm(), silent);
   lab::TrainerContext context{counted, session.log,     sources[0],
                               nullptr, *checkpoints,    {std::make_shared<Player>(counted)},
                               nullptr, lab::stop_signal};

@@ -32,7 +32,7 @@ TEST_F(NoGpu, NcclFindsTheRanksButNoDriver) {
 
 TEST_F(NoGpu, TheWorldsCommunicatorSaysThatThereIsNone) {
   try {
-    test_world().communicator(Backend::nccl, {});
+    test_world().on_device(test_world().communicator(Backend::nccl, {}), {}, Backend::nccl);
     FAIL() << "there is no GPU";
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), ExitCode::unavailable);

@@ -62,11 +62,11 @@ TEST(Compression, RoundsGradientsBetweenNodesAndNothingElse) {
   const auto comm = mpi_communicator();  // each rank is a node
   const Step plain = step_of(*comm, torch::kFloat32, false), rounded = step_of(*comm, torch::kFloat32, true);
   ASSERT_GT(rounded.buckets, 1);
-  EXPECT_EQ(rounded.sums.loss_sum, plain.sums.loss_sum);
-  EXPECT_EQ(rounded.sums.loss_weight, plain.sums.loss_weight);
-  EXPECT_EQ(rounded.sums.notes.stop, 1);
-  EXPECT_EQ(rounded.sums.notes.save, comm->size());
-  EXPECT_TRUE(rounded.sums.finite);
+  EXPECT_EQ(rounded.sums.told().loss_sum, plain.sums.told().loss_sum);
+  EXPECT_EQ(rounded.sums.told().loss_weight, plain.sums.told().loss_weight);
+  EXPECT_EQ(rounded.sums.told().notes.stop, 1);
+  EXPECT_EQ(rounded.sums.told().notes.save, comm->size());
+  EXPECT_TRUE(rounded.sums.told().finite);
   if (comm->size() == 1) {
     EXPECT_TRUE(torch::equal(rounded.sums.gradients, plain.sums.gradients));
   } else {
@@ -97,7 +97,7 @@ TEST(Compression, ANonFiniteGradientOnOneRankIsSeenByAll) {
   const auto comm = mpi_communicator();
   const bool end = comm->rank() == comm->size() - 1;
   for (const double factor : {std::nan(""), 1e38})
-    EXPECT_FALSE(step_of(*comm, torch::kFloat32, true, end ? factor : 1).sums.finite) << factor;
+    EXPECT_FALSE(step_of(*comm, torch::kFloat32, true, end ? factor : 1).sums.told().finite) << factor;
 }
 
 }  // namespace

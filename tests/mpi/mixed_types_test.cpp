@@ -143,7 +143,7 @@ TEST_P(MixedTypes, GradientsAreThoseOfAutograd) {
   }
   const StepSums found = reducer.finish();
   EXPECT_TRUE(torch::equal(found.gradients, sums.front() / 24));
-  EXPECT_EQ(found.loss_weight, 24);
+  EXPECT_EQ(found.told().loss_weight, 24);
 }
 
 TEST_P(MixedTypes, TheGradientCheckAllowsForTheirRounding) {

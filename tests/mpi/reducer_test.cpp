@@ -72,8 +72,8 @@ TEST_P(ReducerTest, SumsAreTheOneBigBatchsGradient) {
     const at::Tensor expected = reference(samples);
     EXPECT_LT((sums.gradients - expected).norm().item<double>() / expected.norm().item<double>(), 1e-14)
         << samples;
-    EXPECT_EQ(sums.loss_weight, static_cast<double>(samples));
-    EXPECT_TRUE(sums.finite);
+    EXPECT_EQ(sums.told().loss_weight, static_cast<double>(samples));
+    EXPECT_TRUE(sums.told().finite);
     EXPECT_TRUE(reducer.unused().empty());
   }
 }
@@ -177,7 +177,7 @@ TEST_P(ReducerTest, ANonFiniteGradientOnOneRankIsSeenByAll) {
     reducer.arm(list[i], loss, i + 1 == list.size());
     loss.sum.backward();
   }
-  EXPECT_FALSE(reducer.finish().finite);
+  EXPECT_FALSE(reducer.finish().told().finite);
 }
 
 // Of about 15 units.
@@ -203,12 +203,12 @@ TEST_P(ReducerTest, PartsHaveTheBitsOfTheWholeSum) {
       ASSERT_EQ(sums.part, part);
       EXPECT_TRUE(torch::equal(sums.gradients.narrow(0, part.first, part.count),
                                whole.gradients.narrow(0, part.first, part.count)));
-      EXPECT_EQ(sums.loss_sum, whole.loss_sum);
-      EXPECT_EQ(sums.loss_weight, whole.loss_weight);
-      EXPECT_EQ(sums.norm, whole.norm);
-      EXPECT_TRUE(sums.finite);
+      EXPECT_EQ(sums.told().loss_sum, whole.told().loss_sum);
+      EXPECT_EQ(sums.told().loss_weight, whole.told().loss_weight);
+      EXPECT_EQ(sums.told().norm, whole.told().norm);
+      EXPECT_TRUE(sums.told().finite);
     }
-    EXPECT_NEAR(whole.norm / whole.gradients.norm().item<double>(), 1, 1e-14);
+    EXPECT_NEAR(whole.told().norm / whole.gradients.norm().item<double>(), 1, 1e-14);
   }
 }
 
@@ -221,10 +221,10 @@ TEST_P(ReducerTest, ANonFiniteElementInOnePartIsSeenByAll) {
   (*net)[3]->as<torch::nn::Linear>()->bias.register_hook([&](const at::Tensor& gradient) {
     return test_group().rank() == test_group().size() - 1 ? gradient * factor : gradient;
   });
-  EXPECT_TRUE(run_step(reducer, net, numerics, 24).finite);
+  EXPECT_TRUE(run_step(reducer, net, numerics, 24).told().finite);
   for (const double bad : {std::nan(""), HUGE_VAL}) {
     factor = bad;
-    EXPECT_FALSE(run_step(reducer, net, numerics, 24).finite);
+    EXPECT_FALSE(run_step(reducer, net, numerics, 24).told().finite);
   }
 }
 
@@ -291,7 +291,7 @@ TEST_P(ReducerTest, SeveralLossesAddUpToTheGradientOfTheirSum) {
       EXPECT_GT(norm, 0);
       EXPECT_LE((found.gradients - expected.gradients).norm().item<double>(),
                 whole_numbers ? 0 : 1e-14 * norm);
-      EXPECT_EQ(found.loss_sum, expected.loss_sum);
+      EXPECT_EQ(found.told().loss_sum, expected.told().loss_sum);
     }
     EXPECT_TRUE(reducer.unused().empty()) << "each head is in one of the losses";
     for (const auto& parameter : model.net->parameters()) EXPECT_FALSE(parameter.grad().defined());
@@ -338,7 +338,7 @@ TEST_P(ReducerTest, BucketsOfSeveralLossesLeaveDuringTheLastBackward) {
     EXPECT_EQ(submitted_before_the_end > 0, i + 1 == list.size());
   }
   const auto sums = reducer.finish();
-  const at::Tensor expected = 2 * 24 / sums.loss_weight * reference(24);
+  const at::Tensor expected = 2 * 24 / sums.told().loss_weight * reference(24);
   EXPECT_LT((sums.gradients - expected).norm().item<double>() / expected.norm().item<double>(), 1e-14);
 }
 

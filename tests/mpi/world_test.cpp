@@ -52,9 +52,40 @@ TEST(World, EachBackendSaysItsName) {
   const Log log = Log::silent();
   EXPECT_STREQ(test_world().communicator(Backend::automatic, log)->name(), alone ? "self" : "shared memory");
   EXPECT_STREQ(test_world().communicator(Backend::mpi, log)->name(), "mpi");
-  EXPECT_THROW(test_world().communicator(Backend::nccl, log), AgreedError) << "there is no GPU";
+  EXPECT_STREQ(test_world().communicator(Backend::nccl, log)->name(), alone ? "self" : "shared memory");
   if (alone) return;
   EXPECT_THROW(test_world().communicator(Backend::self, log), UsageError);
+}
+
+// What on_device() refuses of rank `who` having this device, while the others have a CPU.
+ExitCode refused(int who, const Device& device, Backend backend, const std::string& why) {
+  auto group = test_world().communicator(backend, Log::silent());
+  const bool mine = who < 0 || test_world().rank() == who;
+  try {
+    test_world().on_device(std::move(group), mine ? device : Device(), backend);
+  } catch (const AgreedError& e) {
+    EXPECT_NE(std::string(e.what()).find(why), std::string::npos) << e.what();
+    return e.code();
+  }
+  return ExitCode::done;
+}
+
+TEST(World, GroupsOfCpusStayAsTheyAre) {
+  auto group = test_world().communicator(Backend::automatic, Log::silent());
+  const auto* before = group.get();
+  EXPECT_EQ(test_world().on_device(std::move(group), {}, Backend::automatic).get(), before);
+}
+
+TEST(World, RefusesDevicesThatDoNotGoTogether) {
+  const Device gpu{Device::Kind::cuda, 0, "GPU 0, made up", "cuda:0", "made up"};
+  EXPECT_EQ(refused(-1, {}, Backend::nccl, "--backend nccl"), ExitCode::unavailable);
+  if (test_world().size() == 1) return;
+  EXPECT_EQ(refused(1, gpu, Backend::automatic, "rank 1 has a GPU, but rank"), ExitCode::bad_config);
+  EXPECT_EQ(refused(-1, gpu, Backend::automatic, "ranks 0 and 1 of one node would share its GPU 0"),
+            ExitCode::bad_config);
+  Device own = gpu;
+  own.identity = std::to_string(test_world().rank());
+  EXPECT_EQ(refused(-1, own, Backend::mpi, "--backend mpi can't reach a GPU's memory"), ExitCode::bad_config);
 }
 
 TEST(World, ANodeThatRefusesSharedMemoryIsEveryonesErrorAndNamed) {

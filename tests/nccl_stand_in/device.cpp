@@ -162,8 +162,14 @@ uint64_t recorded(const Owned& event) {
 
 }  // namespace
 
-// Tensors stay this processor's, wherever they lie.
-std::vector<Device> visible_gpus() { return {}; }
+// So many as NCCL_STAND_IN_GPUS says, or 8. Their tensors stay this processor's, wherever they lie.
+std::vector<Device> visible_gpus() {
+  const char* count = std::getenv("NCCL_STAND_IN_GPUS");
+  std::vector<Device> gpus;
+  for (int i = 0; i < (count ? std::atoi(count) : 8); ++i)
+    gpus.push_back({Device::Kind::cuda, i, text("GPU ", i, " of the stand-in"), "cpu", text("GPU ", i)});
+  return gpus;
+}
 
 Stream::Stream(Priority) : handle_(new Queue) {}
 Stream::~Stream() {  // does not wait for what is queued, which is done all the same
@@ -219,5 +225,20 @@ std::shared_ptr<std::byte> device_memory(int64_t bytes) {
 }
 
 bool on_device(const void* memory) { return memory && stand_in::in_device_memory(memory, 1); }
+
+// The compute stream is the caller.
+void copy_on_device(void* to, const void* from, int64_t bytes) {
+  std::memcpy(to, from, static_cast<size_t>(bytes));
+}
+
+void add_on_device(void* sum, const void* left, const void* right, int64_t count, DType type) {
+  const auto each = [&]<class T>(T* out, const T* a, const T* b) {
+    for (int64_t i = 0; i < count; ++i) out[i] = a[i] + b[i];
+  };
+  if (type == DType::f32)
+    each(static_cast<float*>(sum), static_cast<const float*>(left), static_cast<const float*>(right));
+  else
+    each(static_cast<double*>(sum), static_cast<const double*>(left), static_cast<const double*>(right));
+}
 
 }  // namespace lab

@@ -9,6 +9,7 @@
 //   async_error              the call is taken, and fails later
 //   hang                     what is launched never ends
 //   die                      the process ends by SIGKILL
+// NCCL_STAND_IN_COST = SECONDS,BYTES_PER_SECOND: what each launch takes, and its bytes; else next to nothing.
 // NCCL_STAND_IN_LOG = FILE: each rank writes its launches, and who waits for them, into FILE.R.
 
 #include <nccl.h>
@@ -17,11 +18,13 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <optional>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "lab/core/text.h"
@@ -54,6 +57,18 @@ Fault fault_asked_for() {
   }
   fault.what = words;
   return fault;
+}
+
+// How long a launch of so many bytes takes.
+std::chrono::duration<double> cost_of(size_t bytes) {
+  static const auto [latency, rate] = [] {
+    double seconds = 0, bytes_per_second = 0;
+    const char* value = std::getenv("NCCL_STAND_IN_COST");
+    if (value && std::sscanf(value, "%lf,%lf", &seconds, &bytes_per_second) != 2)
+      violation(lab::text("NCCL_STAND_IN_COST is ", value, ", not SECONDS,BYTES_PER_SECOND"));
+    return std::pair(seconds, bytes_per_second);
+  }();
+  return std::chrono::duration<double>(latency + (rate > 0 ? static_cast<double>(bytes) / rate : 0));
 }
 
 size_t size_of(ncclDataType_t type) {
@@ -277,6 +292,9 @@ bool run_messages(ncclComm& comm, std::vector<Flight>& flights) {
 // A launch's turn on its stream.
 void land(ncclComm& comm, std::vector<Flight>& flights, int64_t number, const std::string& fault) {
   usleep(static_cast<useconds_t>(number * 7919 % 300));  // not at once, and not always as late
+  size_t moved = 0;
+  for (const Flight& flight : flights) moved += flight.op.bytes();
+  std::this_thread::sleep_for(cost_of(moved));
   while (fault == "hang" && !comm.gone && !comm.link->board().aborted) usleep(1000);
   if (fault == "async_error") comm.fail(ncclRemoteError, "a fault that was asked for");
   for (Flight& flight : flights) {

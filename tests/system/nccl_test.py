@@ -63,6 +63,31 @@ def calls(root):
     print("the calls of five steps are as they were", flush=True)
 
 
+def devices(root):
+    """Each rank of a node takes the next GPU, of those that were asked for, and has it to itself."""
+    values = {**STEPS, "trainer.init.max_steps": 2}
+    for ranks, gpus, words, code, told in (
+            (2, 8, (), 0, "GPU 0 of the stand-in"),
+            (2, 8, ("-g", "5,2"), 0, "GPU 5 of the stand-in"),
+            (1, 8, ("-g", "7"), 0, "backend self, 1 thread per rank, GPU 7 of the stand-in"),
+            (2, 8, ("--backend", "mpi"), 78, "--backend mpi can't reach a GPU's memory"),
+            (2, 8, ("-g", "3"), 78, "ranks 0 and 1 of one node would share its GPU 3"),
+            (3, 2, (), 78, "ranks 0 and 2 of one node would share its GPU 0"),
+            (2, 2, ("-g", "0,2"), 78, "-g asks for GPU 2, but the GPUs that this process sees are: GPU 0 of the stand-in; GPU 1"),
+            (2, 0, ("-g", "0,1"), 69, "-g asks for GPUs, but")):
+        programs.ENVIRONMENT["NCCL_STAND_IN_GPUS"] = str(gpus)
+        done = run(ranks, PROGRAM, "configs/mnist.toml", "-o", *words,
+                   *settings({"trainer.init.default_root_dir": root, **values}))
+        assert done.returncode == code and told in done.stderr, (words, done.returncode, done.stderr)
+    programs.ENVIRONMENT["NCCL_STAND_IN_GPUS"] = "1"
+    programs.ENVIRONMENT["NCCL_MULTI_RANK_GPU_ENABLE"] = "1"
+    done = run(2, PROGRAM, "configs/mnist.toml", "-o", *settings({"trainer.init.default_root_dir": root, **values}))
+    assert done.returncode == 0, done.stderr
+    for name in ("NCCL_STAND_IN_GPUS", "NCCL_MULTI_RANK_GPU_ENABLE"):
+        del programs.ENVIRONMENT[name]
+    print("devices: each rank has its own, or is told why not", flush=True)
+
+
 # The fault, its exit codes, and what has to be said.
 FAULTS = [
     ("init_error", {69}, "a fault that was asked for"),
@@ -93,6 +118,7 @@ def main():
         os._exit(77)
     with tempfile.TemporaryDirectory() as folder:
         root = pathlib.Path(folder)
+        devices(root)
         equal_bits(root)
         calls(root)
         faults(root)

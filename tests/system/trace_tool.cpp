@@ -57,8 +57,8 @@ lab::Batch batch_of(const lab::TrainPlan& plan, const lab::RunConfig& config, co
   const auto list = lab::micro_batches({}, source.size(), plan.batch_size, step % steps, 0, 1);
   const lab::ReaderOptions options{static_cast<uint64_t>(config.trainer.seed), plan.train.shuffle,
                                    config.trainer.dtype(), 2};
-  return lab::to_batch(lab::make_batch(source, plan.train.transforms, options,
-                                       {static_cast<uint64_t>(step / steps), list[0].positions}));
+  return lab::Upload({})(lab::make_batch(source, plan.train.transforms, options,
+                                         {static_cast<uint64_t>(step / steps), list[0].positions}));
 }
 
 void add_first_gradients(Trace& trace, lab::Communicator& comm, const lab::TrainPlan& plan,

@@ -105,7 +105,8 @@ class Communicator {
 // Memory that no other rank sees: what allocate() gives where none is shared.
 BufferMemory plain_memory(int64_t bytes);
 
-// A group of one: every operation is what it would be among many, and costs nothing.
-std::unique_ptr<Communicator> self_communicator();
+// A group of one: every operation is what it would be among many, and costs nothing. `allocate` gives its
+// memory.
+std::unique_ptr<Communicator> self_communicator(BufferMemory (*allocate)(int64_t) = plain_memory);
 
 }  // namespace lab

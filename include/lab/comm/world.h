@@ -8,6 +8,7 @@
 #include "lab/core/error.h"
 #include "lab/core/heartbeat.h"
 #include "lab/core/log.h"
+#include "lab/device/device.h"
 
 namespace lab {
 
@@ -25,11 +26,19 @@ class World {
   int local_rank() const { return local_rank_; }  // among the ranks of this node
   int local_size() const { return local_size_; }
 
-  // A group of all ranks; this must outlive it. automatic: self for one rank, else memory that the ranks of a
-  // node share, with MPI between nodes; where a node refuses that, a warning, and mpi: MPI alone. Throws
-  // UsageError for self among several ranks, and for nccl where no GPU can be used an AgreedError
-  // (unavailable); the same on every rank. Collective.
+  // A group of all ranks; this must outlive it. automatic and nccl: self for one rank, else memory that the
+  // ranks of a node share, with MPI between nodes; where a node refuses that, a warning, and mpi: MPI alone.
+  // Throws UsageError for self among several ranks, the same on every rank. Collective.
   std::unique_ptr<Communicator> communicator(Backend backend, const Log& log) const;
+
+  // What `group`, which communicator() made, becomes for ranks that compute on such devices: allocate() gives
+  // their memory, and where there are several ranks, or nccl is asked for, what lies in it goes by NCCL. From
+  // now on this thread works with that GPU. As it was for CPUs. Throws AgreedError: config, where some ranks
+  // have GPUs and others none, or two share one that they may not, or backend mpi is asked for, which can't
+  // reach a GPU's memory; unavailable, where nccl is asked for and a rank has no GPU, or NCCL can't begin.
+  // Collective.
+  std::unique_ptr<Communicator> on_device(std::unique_ptr<Communicator> group, const Device& device,
+                                          Backend backend, bool may_share_gpus = false) const;
 
   // Where this rank is, for the other ranks of its node to see; the communicator writes its collectives
   // there.

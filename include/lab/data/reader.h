@@ -36,6 +36,9 @@ struct ReaderOptions {
   bool shuffle = false;
   DType precision = DType::f32;
   int depth = 2;  // batches made ahead
+  // Gives the memory of a part of a batch, at a multiple of 64 bytes; called by whoever makes batches. Empty:
+  // memory of the process.
+  std::function<std::shared_ptr<std::byte>(size_t bytes)> memory = {};
 };
 
 // Owns its thread; `next()` is for one consumer. An error while reading is thrown by the `next()` that would

@@ -8,6 +8,8 @@
 #include <cstdint>
 #include <memory>
 
+#include "lab/core/dtype.h"
+
 namespace lab {
 
 using StreamHandle = void*;
@@ -54,5 +56,9 @@ std::shared_ptr<std::byte> device_memory(int64_t bytes);
 
 // Whether it is a GPU's, and so not for this processor to read.
 bool on_device(const void* memory);
+
+// Of such memory, by what is queued on the compute stream: a copy, and the sums of elements of f32 or f64.
+void copy_on_device(void* to, const void* from, int64_t bytes);
+void add_on_device(void* sum, const void* left, const void* right, int64_t count, DType type);
 
 }  // namespace lab

@@ -7,13 +7,11 @@
 
 #include "lab/comm/communicator.h"
 #include "lab/data/reader.h"
+#include "lab/train/on_device.h"
 #include "lab/train/parts.h"
 #include "lab/train/plan.h"
 
 namespace lab {
-
-// A batch as the reader made it, as tensors over the same memory.
-Batch to_batch(HostBatch&& host);
 
 struct ChunkOutput {
   int64_t chunk = 0;  // which of the fixed chunks
@@ -22,10 +20,10 @@ struct ChunkOutput {
 };
 
 // Runs the model in evaluation mode, without gradients, over this rank's chunks of the dataset in their
-// order, and hands each to `visit`, until it returns false. Leaves the module in the mode it was in. Does not
-// communicate.
+// order, where `upload` brings them, and hands each to `visit`, until it returns false. Leaves the module in
+// the mode it was in. Does not communicate.
 void for_each_chunk(const Model& model, std::shared_ptr<const Source> source, const DataPlan& plan,
-                    const ReaderOptions& options, int rank, int ranks,
+                    const ReaderOptions& options, const Upload& upload, int rank, int ranks,
                     const std::function<bool(const ChunkOutput&)>& visit);
 
 // Rows of numbers for every sample, in dataset order, on rank 0 (empty elsewhere): (samples, columns)
@@ -36,7 +34,8 @@ struct Prediction {
   double metric = 0;  // mean of the plan's metric, if it was computed
   bool has_metric = false;
 };
+// The model is where `upload` brings batches.
 Prediction predict(Communicator& comm, const InferPlan& plan, std::shared_ptr<const Source> source,
-                   const ReaderOptions& options);
+                   const ReaderOptions& options, const Upload& upload);
 
 }  // namespace lab

@@ -37,9 +37,10 @@ class Optimizer {
  public:
   virtual ~Optimizer() = default;
   // One update of `parameters` (1-D) in place, with gradients divided by `divisor` (scalar tensor of f32;
-  // undefined: 1). `gradients` may be overwritten.
+  // undefined: 1). `gradients` may be overwritten. Where `skip` (scalar tensor of f32) is 1, which is looked
+  // at on the device, parameters and state stay as they are, though the update counts.
   virtual void step(at::Tensor& parameters, at::Tensor& gradients, const at::Tensor& divisor,
-                    double rate) = 0;
+                    const at::Tensor& skip, double rate) = 0;
   virtual std::string name() const = 0;                                            // "AdamW"
   virtual std::vector<std::pair<std::string, at::Tensor>> flat_state() const = 0;  // shaped as the parameters
   virtual int64_t steps() const = 0;                                               // updates done

@@ -21,6 +21,7 @@ struct TrainerOptions {
   std::string precision = "32-true";
   std::string memory_format = "contiguous";  // of what Conv2d layers keep and make
   std::string accelerator = "auto";
+  std::string matmul_precision = "highest";
   std::string default_root_dir = "data/artifacts";
   std::string gradient_compression = "none";
   bool sync_batchnorm = false;  // statistics of the whole batch, not of each rank's share

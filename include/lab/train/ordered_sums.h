@@ -10,10 +10,11 @@
 
 namespace lab {
 
-// rows x columns pairs of (sum, weight) in double. A row is a leaf of the step or a chunk of an evaluation.
+// rows x columns pairs of (sum, weight) in double, on the device where they are computed. A row is a leaf of
+// the step or a chunk of an evaluation.
 class OrderedSums {
  public:
-  OrderedSums(int64_t rows, int64_t columns);
+  OrderedSums(int64_t rows, int64_t columns, at::Device device = at::kCPU);
   void add(int64_t row, int64_t column, const WeightedSum& value);
   void clear();
   // The mean of each column over all rows of all ranks; NaN for a column without weight. Every rank must
@@ -27,7 +28,7 @@ class OrderedSums {
 
  private:
   int64_t rows_, columns_;
-  std::vector<double> values_;  // row, column, (sum, weight)
+  at::Tensor values_;  // (rows, columns, 2) doubles
 };
 
 }  // namespace lab

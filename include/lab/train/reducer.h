@@ -18,14 +18,24 @@ struct StepNotes {
   double save = 0;       // to save and go on
 };
 
-// What a step's reduction leaves behind, the same on every rank that wants the same part.
-struct StepSums {
-  at::Tensor gradients;  // 1-D, as long as the flat parameters: sums, divided by the loss's weight
-  Range part;            // the elements of them that are that; others are undefined
+// What is known of a step's sums.
+struct StepFacts {
   double loss_sum = 0, loss_weight = 0;
-  bool finite = true;  // all gradients, the loss and the weight
-  double norm = 0;     // L2, of `gradients` of all ranks; only with Options::norm
   StepNotes notes;     // of all ranks
+  double norm = 0;     // L2, of the gradients of all ranks; on CPUs only with Options::norm
+  bool finite = true;  // all gradients, the loss and the weight
+};
+StepFacts step_facts(const double* numbers);  // StepSums::facts
+
+// What a step's reduction leaves behind, on the parameters' device, the same on every rank that wants the
+// same part.
+struct StepSums {
+  at::Tensor gradients;    // 1-D, as long as the flat parameters: sums, divided by the loss's weight
+  Range part;              // the elements of them that are that; others are undefined
+  at::Tensor facts;        // 1-D, f64
+  at::Tensor norm;         // the one of the facts; a scalar
+  at::Tensor skip;         // 1 when the facts are not finite, else 0; a scalar of f32
+  StepFacts told() const;  // waits for the device
 };
 
 // Owns where gradients live. Per step: arm() for each micro-batch, then that micro-batch's backward (several
@@ -42,7 +52,7 @@ class GradientReducer {
     Numerics numerics;
     double bucket_cap_mb = 25;
     bool during_backward = true;  // false: layers use the communicator until backward has ended
-    bool norm = false;            // see StepSums
+    bool norm = false;            // see StepFacts
     // Between nodes gradients of f32 travel as bf16 (Communicator::all_reduce_bf16). Ordinary numerics only.
     bool bf16_between_nodes = false;
   };

@@ -32,9 +32,9 @@ class ShardedOptimizer {
   Range part() const { return part_of(comm_.rank()); }
 
   // One update, with gradients (1-D, as long as the parameters, of which this rank's part counts; may be
-  // overwritten) divided by `divisor` (scalar tensor of f32; undefined: 1). Collective: the others' parts are
-  // there when it returns.
-  void step(const at::Tensor& gradients, const at::Tensor& divisor, double rate);
+  // overwritten) divided by `divisor` (scalar tensor of f32; undefined: 1), unless `skip` is 1, as
+  // Optimizer::step. Collective: the others' parts are there when it returns.
+  void step(const at::Tensor& gradients, const at::Tensor& divisor, const at::Tensor& skip, double rate);
 
   // The state in the names of checkpoints, each as long as the parameters; undefined tensors on ranks but 0.
   // It may be the optimizer's own, which goes on to change with the next step. Collective.

@@ -9,6 +9,7 @@
 #include "lab/comm/communicator.h"
 #include "lab/core/log.h"
 #include "lab/data/source.h"
+#include "lab/device/device.h"
 #include "lab/train/checkpoint.h"
 #include "lab/train/gradient_check.h"
 #include "lab/train/options.h"
@@ -30,6 +31,7 @@ struct TrainerContext {
   std::function<int()> stop_signal = [] { return 0; };
   // On rank 0: `resume` is of another run, from which this one begins: with a validation.
   bool begins = false;
+  Device device = {};  // where the model is to compute; `comm` reaches its memory
 };
 
 struct FitResult {
@@ -37,6 +39,7 @@ struct FitResult {
   std::string stopped_by;         // a callback's reason; empty when it ran to its end
   int signal = 0;                 // it was stopped for this signal: SIGINT or SIGTERM
   bool saved = true;              // the newest checkpoint is on the disk
+  int64_t device_memory = 0;      // bytes that tensors took at once on the rank that had most; 0 on CPUs
   Values values;                  // of the last epoch
 };
 

@@ -67,7 +67,7 @@ TEST(CommandLine, WrongWordsAreRefusedByName) {
             std::string::npos);
   EXPECT_NE(refusal(Program::train, {"a.toml", "--zzzzzzzz"}).find("unknown option --zzzzzzzz"),
             std::string::npos);
-  for (const char* later : {"-d", "--dev-run", "-g", "--check", "--debug"})
+  for (const char* later : {"-d", "--dev-run", "--check", "--debug"})
     EXPECT_NE(refusal(Program::train, {"a.toml", later}).find("not in this version"), std::string::npos)
         << later;
   EXPECT_NE(refusal(Program::train, {}).find("wants a config"), std::string::npos);
@@ -75,6 +75,16 @@ TEST(CommandLine, WrongWordsAreRefusedByName) {
   EXPECT_NE(refusal(Program::train, {"a.toml", "--set"}).find("wants a value"), std::string::npos);
   EXPECT_NE(refusal(Program::train, {"a.toml", "--offline=1"}).find("takes no value"), std::string::npos);
   EXPECT_NE(refusal(Program::train, {"a.toml", "--backend", "tcp"}).find("tcp"), std::string::npos);
+}
+
+TEST(CommandLine, GpusAreAListOfDifferentOnes) {
+  EXPECT_TRUE(parse(Program::train, {"a.toml"}).gpus.empty());
+  EXPECT_EQ(parse(Program::train, {"a.toml", "-g", "3,0,12"}).gpus, (std::vector<int>{3, 0, 12}));
+  EXPECT_EQ(parse(Program::infer, {"--gpu-devices=1", "a.toml"}).gpus, std::vector<int>{1});
+  for (const char* wrong : {"", "a", "1,", ",1", "-1", "1,1", "1;2", "99999999999"})
+    EXPECT_NE(refusal(Program::train, {"a.toml", "-g", wrong}).find("no list of different GPUs"),
+              std::string::npos)
+        << wrong;
 }
 
 TEST(CommandLine, GradientsAreCheckedInsteadOfARun) {
@@ -96,8 +106,8 @@ TEST(CommandLine, QuestionsNeedNoConfig) {
 TEST(CommandLine, HelpNamesEveryOptionAndFitsTheWidth) {
   for (const Program program : {Program::train, Program::infer}) {
     const std::string help = lab::help_text(program);
-    for (const char* option :
-         {"--set", "--offline", "--backend", "--print-config", "--help-config", "--version", "--help"})
+    for (const char* option : {"--set", "--offline", "--gpu-devices", "--backend", "--print-config",
+                               "--help-config", "--version", "--help"})
       EXPECT_NE(help.find(option), std::string::npos) << option;
     std::istringstream lines(help);
     for (std::string line; std::getline(lines, line);) EXPECT_LE(line.size(), 100u) << line;

@@ -9,7 +9,7 @@ using Body = std::function<void(Ranks&)>;
 
 void on_self(const Body& body) {
   const auto comm = self_communicator();
-  Ranks ranks{*comm, self_communicator};
+  Ranks ranks{*comm, [] { return self_communicator(); }};
   body(ranks);
 }
 

@@ -168,7 +168,7 @@ void steps_as_torch(const lab::OptimizerPlan& plan,
     theirs.mutable_grad() = mean.clone();
     reference.step();
     at::Tensor sums = mean * 12;
-    optimizer->step(ours, sums, torch::full({}, 12.0F), lab::base_rate(plan));
+    optimizer->step(ours, sums, torch::full({}, 12.0F), {}, lab::base_rate(plan));
   }
   EXPECT_LT((ours - theirs.detach()).abs().max().item<double>(), 2e-6);
   EXPECT_EQ(optimizer->steps(), 5);
@@ -185,6 +185,28 @@ TEST(Optimizer, AdamWAndSgdStepAsTorchs) {
       });
   steps_as_torch<torch::optim::SGD>(
       lab::SGD{.lr = 0.1}, [](auto p) { return torch::optim::SGD(p, torch::optim::SGDOptions(0.1)); });
+}
+
+TEST(Optimizer, ChangesNothingWhenItIsToSkip) {
+  for (const lab::OptimizerPlan& plan : {lab::OptimizerPlan(lab::AdamW{.lr = 0.01}),
+                                         lab::OptimizerPlan(lab::SGD{.lr = 0.1, .momentum = 0.9})}) {
+    at::Tensor values = torch::ones({1000});
+    const auto optimizer = lab::make_optimizer(plan, values);
+    const auto step = [&](double gradient, float skip) {
+      at::Tensor gradients = torch::full({1000}, gradient);
+      optimizer->step(values, gradients, {}, torch::full({}, skip), lab::base_rate(plan));
+    };
+    step(1, 0);
+    std::vector<at::Tensor> before = {values.clone()};
+    for (const auto& [name, state] : optimizer->flat_state()) before.push_back(state.clone());
+    step(NAN, 1);
+    std::vector<at::Tensor> after = {values};
+    for (const auto& [name, state] : optimizer->flat_state()) after.push_back(state);
+    for (size_t i = 0; i < before.size(); ++i)
+      EXPECT_TRUE(before[i].equal(after[i])) << optimizer->name() << ", tensor " << i;
+    step(1, 0);
+    EXPECT_FALSE(before[0].equal(values)) << optimizer->name();
+  }
 }
 
 lab::EpochReport report(double value) { return {0, 1, {{"loss/validate", value}}, 0}; }
