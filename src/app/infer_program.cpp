@@ -52,8 +52,8 @@ void infer(Session& session, const std::vector<Experiment>& experiments) {
       load_weights(file, plan.model.module());
     }
   });
-  plan.model.module().to(upload.device());
   broadcast_model(session.comm(), plan.model.module());
+  agree(session.comm(), [&] { plan.model.module().to(upload.device()); });
   if (config.trainer.memory_format == "channels_last") order_channels_last(plan.model.module());
   session.log.info("predicting ", sources[0]->size(), " samples of ", sources[0]->path(), " with ",
                    plan.weights);

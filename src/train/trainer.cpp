@@ -252,8 +252,9 @@ Trainer::Trainer(TrainPlan plan, TrainerOptions options, TrainerContext context)
     check(plan, options, context);
     set_precision(plan.model.module(), scalar_type(options.dtype()));
     if (context.resume) load_weights(context.resume->file, plan.model.module());
-    plan.model.module().to(torch_device(context.device));
   });
+  broadcast_model(context.comm, plan.model.module());
+  agree(context.comm, [&] { plan.model.module().to(torch_device(context.device)); });
   if (const auto ranks = context.comm.size(); plan.batch_size < ranks)
     context.log.warn("batch_size ", plan.batch_size, " is less than ", ranks,
                      " ranks: some have nothing to compute");

@@ -17,12 +17,6 @@ Numerics numerics_of(const TrainerOptions& options, const TrainPlan& plan, int64
           options.sync_batchnorm};
 }
 
-// The parameters in flat storage, as rank 0 has them.
-FlatParameters flatten(torch::nn::Module& module, Communicator& comm, const TrainerOptions& options) {
-  broadcast_model(comm, module);
-  return FlatParameters(module, options.memory_format == "channels_last");
-}
-
 }  // namespace
 
 Trainer::State::State(TrainPlan p, TrainerOptions o, TrainerContext c)
@@ -32,7 +26,7 @@ Trainer::State::State(TrainPlan p, TrainerOptions o, TrainerContext c)
       comm(context.comm),
       upload(context.device),
       numerics(numerics_of(options, plan, context.train->size())),
-      parameters(flatten(plan.model.module(), comm, options)),
+      parameters(plan.model.module(), options.memory_format == "channels_last"),
       optimizer(plan.optimizer, parameters, comm,
                 options.strategy == "zero1" ? Sharding::zero1 : Sharding::ddp),
       reducer(comm, parameters,

@@ -26,11 +26,18 @@ void on_nccl(int ranks, const std::function<void(Communicator&)>& body) {
   });
 }
 
-// While it lives, NCCL's stand-in fails as told.
-class WithFault {
+// While it lives, NCCL's stand-in does as told.
+class Told {
  public:
-  explicit WithFault(const char* fault) { setenv("NCCL_STAND_IN_FAULT", fault, 1); }
-  ~WithFault() { unsetenv("NCCL_STAND_IN_FAULT"); }
+  Told(const char* variable, const char* value) : variable_(variable) { setenv(variable, value, 1); }
+  ~Told() { unsetenv(variable_); }
+
+ private:
+  const char* variable_;
+};
+class WithFault : Told {
+ public:
+  explicit WithFault(const char* fault) : Told("NCCL_STAND_IN_FAULT", fault) {}
 };
 
 // Buckets of one allocation, as the reducer has them.
@@ -71,6 +78,23 @@ TEST(Nccl, SumsGoOnWhileTheOwnerComputes) {
       comm.all_reduce(buckets.bucket(0), ReduceOp::max);
       EXPECT_TRUE(buckets.holds(0, 1));
     }
+  });
+}
+
+TEST(Nccl, WhoWaitsHasWaitedForWhatALinkTakes) {
+  const Told cost("NCCL_STAND_IN_COST", "0.01,2e6");  // 20 ms for each bucket below
+  on_nccl(2, [](Communicator& comm) {
+    constexpr int64_t count = 3, size = 5000;
+    const Buckets buckets(comm, count, size);
+    const auto start = std::chrono::steady_clock::now();
+    std::vector<Ticket> tickets;
+    for (int64_t b = 0; b < count; ++b) {
+      buckets.fill(b, 1);
+      tickets.push_back(comm.submit([&, b] { comm.all_reduce(buckets.bucket(b), ReduceOp::sum); }));
+    }
+    for (const Ticket& ticket : tickets) ticket.wait();
+    EXPECT_GE(std::chrono::steady_clock::now() - start, std::chrono::milliseconds(60));
+    for (int64_t b = 0; b < count; ++b) EXPECT_TRUE(buckets.holds(b, 2)) << b;
   });
 }
 

@@ -77,6 +77,7 @@ Memory& memory() {
 }  // namespace
 
 bool in_device_memory(const void* at, size_t bytes) {
+  if (reached(at) != at) return true;
   const std::lock_guard lock(memory().mutex);
   const Range asked = range_of(at, bytes);
   auto next = memory().allocations.upper_bound(asked.first);
@@ -162,12 +163,13 @@ uint64_t recorded(const Owned& event) {
 
 }  // namespace
 
-// So many as NCCL_STAND_IN_GPUS says, or 8. Their tensors stay this processor's, wherever they lie.
+// So many as NCCL_STAND_IN_GPUS says, or 8. Their tensors are those of torch's stand-in, or plain ones.
 std::vector<Device> visible_gpus() {
   const char* count = std::getenv("NCCL_STAND_IN_GPUS");
   std::vector<Device> gpus;
   for (int i = 0; i < (count ? std::atoi(count) : 8); ++i)
-    gpus.push_back({Device::Kind::cuda, i, text("GPU ", i, " of the stand-in"), "cpu", text("GPU ", i)});
+    gpus.push_back({Device::Kind::cuda, i, text("GPU ", i, " of the stand-in"),
+                    stand_in::torch_stand_in_reached ? text("privateuseone:", i) : "cpu", text("GPU ", i)});
   return gpus;
 }
 
@@ -228,17 +230,18 @@ bool on_device(const void* memory) { return memory && stand_in::in_device_memory
 
 // The compute stream is the caller.
 void copy_on_device(void* to, const void* from, int64_t bytes) {
-  std::memcpy(to, from, static_cast<size_t>(bytes));
+  std::memcpy(stand_in::reached(to), stand_in::reached(from), static_cast<size_t>(bytes));
 }
 
 void add_on_device(void* sum, const void* left, const void* right, int64_t count, DType type) {
   const auto each = [&]<class T>(T* out, const T* a, const T* b) {
     for (int64_t i = 0; i < count; ++i) out[i] = a[i] + b[i];
   };
+  void *out = stand_in::reached(sum), *a = stand_in::reached(left), *b = stand_in::reached(right);
   if (type == DType::f32)
-    each(static_cast<float*>(sum), static_cast<const float*>(left), static_cast<const float*>(right));
+    each(static_cast<float*>(out), static_cast<const float*>(a), static_cast<const float*>(b));
   else
-    each(static_cast<double*>(sum), static_cast<const double*>(left), static_cast<const double*>(right));
+    each(static_cast<double*>(out), static_cast<const double*>(a), static_cast<const double*>(b));
 }
 
 }  // namespace lab

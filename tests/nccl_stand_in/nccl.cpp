@@ -61,13 +61,10 @@ Fault fault_asked_for() {
 
 // How long a launch of so many bytes takes.
 std::chrono::duration<double> cost_of(size_t bytes) {
-  static const auto [latency, rate] = [] {
-    double seconds = 0, bytes_per_second = 0;
-    const char* value = std::getenv("NCCL_STAND_IN_COST");
-    if (value && std::sscanf(value, "%lf,%lf", &seconds, &bytes_per_second) != 2)
-      violation(lab::text("NCCL_STAND_IN_COST is ", value, ", not SECONDS,BYTES_PER_SECOND"));
-    return std::pair(seconds, bytes_per_second);
-  }();
+  double latency = 0, rate = 0;
+  const char* value = std::getenv("NCCL_STAND_IN_COST");
+  if (value && std::sscanf(value, "%lf,%lf", &latency, &rate) != 2)
+    violation(lab::text("NCCL_STAND_IN_COST is ", value, ", not SECONDS,BYTES_PER_SECOND"));
   return std::chrono::duration<double>(latency + (rate > 0 ? static_cast<double>(bytes) / rate : 0));
 }
 
@@ -349,7 +346,7 @@ ncclResult_t launch(std::vector<Op> ops) {
   return ncclSuccess;
 }
 
-ncclResult_t add(const Op& op) {
+ncclResult_t add(Op op) {
   if (!op.comm) violation("a call without a group");
   if (op.comm->gone) violation("a call after ncclCommAbort");
   if (op.comm->state == ncclInProgress) violation("a call while the group is in progress");
@@ -358,6 +355,8 @@ ncclResult_t add(const Op& op) {
     violation(lab::text(names[static_cast<int>(op.kind)], " reads memory that is not the device's"));
   if (const size_t to = op.bytes_to(op.comm->ranks); to && !in_device_memory(op.to, to))
     violation(lab::text(names[static_cast<int>(op.kind)], " writes memory that is not the device's"));
+  op.from = reached(op.from);
+  op.to = reached(op.to);
   if (op.root < 0 || op.root >= op.comm->ranks) violation(lab::text("there is no rank ", op.root));
   if (group_depth == 0) return launch({op});
   if (op.kind < Kind::send) violation("a collective within a group of messages");

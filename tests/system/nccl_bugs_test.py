@@ -56,7 +56,7 @@ BUGS = [
     ("messages from oneself", "note(ncclRecv(buffer.data, elements(buffer), nccl_type(buffer.type), peer,",
      "note(ncclRecv(buffer.data, elements(buffer), nccl_type(buffer.type), rank() + 0 * peer,"),
     ("who has no messages goes to the host", "on_host(\"exchange\") .all_reduce({&by_nccl, 1, DType::i64}, ReduceOp::max);", ""),
-    ("memory of the host's", "return {device_memory(std::max<int64_t>(bytes, 1)), bytes, false};", "return plain_memory(bytes);"),
+    ("memory of the host's", "return device_allocation(bytes);", "return plain_memory(bytes);"),
     ("calls go on after an abort", "ncclCommAbort(std::exchange(group_, nullptr));", "ncclCommAbort(group_);"),
     ("an error is told and nothing aborted", "ncclCommAbort(std::exchange(group_, nullptr));", "group_ = nullptr;"),
     ("nobody looks for errors", "stopping_ || !group_; })) look_once();", "stopping_ || !group_; })) {}"),
