@@ -25,7 +25,15 @@ const std::vector<Option>& table() {
       {0, "resume", "[PATH]",
        "go on with a run: its folder or a checkpoint; alone: the newest unfinished run, else a new one",
        false},
+      {'d', "dev-run", "V",
+       "a trial on the first V batches (5), or that share of them (0.1), of both sets: overfit_batches = V, "
+       "each step recorded, in the project \"test\", named dev_...",
+       false},
       {0, "allow-config-change", "", "with --resume: go on even if the config now means something else",
+       false},
+      {0, "check", "",
+       "look for mistakes in config, data, model and disk, tell what a run would be, and exit; no GPU, no "
+       "server",
        false},
       {0, "check-gradients", "",
        "hold the gradient that the ranks make together against that of the whole batch at once, and exit",
@@ -50,17 +58,13 @@ const std::vector<Option>& options_for(Program program) {
 }
 
 // Parts of the contract that this version does not have yet.
-const std::vector<std::string> later = {"dev-run",       "debug",         "check",  "sweep",
-                                        "ranks-per-job", "profile",       "replay", "validate-only",
-                                        "test",          "verify-resume", "plugin"};
-const std::map<char, std::string> later_letters = {{'d', "dev-run"}};
+const std::vector<std::string> later = {"debug",         "sweep", "ranks-per-job", "profile", "replay",
+                                        "validate-only", "test",  "verify-resume", "plugin"};
 
 [[noreturn]] void refuse(Program program, const std::string& option) {
   const std::string name = option.substr(0, option.find('='));
   const std::string bare = name.substr(name.find_first_not_of('-'));
-  std::string full = bare;
-  if (name.size() >= 2 && name[1] != '-' && later_letters.contains(name[1])) full = later_letters.at(name[1]);
-  if (std::find(later.begin(), later.end(), full) != later.end())
+  if (std::find(later.begin(), later.end(), bare) != later.end())
     throw UsageError("option ", name, " is not in this version of ", program_name(program),
                      " yet; see --help for those that are");
   std::vector<std::string> names;
@@ -144,6 +148,22 @@ Backend backend_named(const std::string& name) {
   return known.at(name);
 }
 
+// As it was given, when it is 1 batch or more, or a share of them.
+std::string dev_run_of(const std::string& value) {
+  if (value == "auto") return "";
+  const char* end = value.data() + value.size();
+  int64_t batches = 0;
+  double share = 0;
+  const bool counts = value.find('.') == std::string::npos;
+  const auto [last, problem] =
+      counts ? std::from_chars(value.data(), end, batches) : std::from_chars(value.data(), end, share);
+  const bool good = counts ? batches >= 1 : share > 0 && share <= 1;
+  if (problem != std::errc() || last != end || !good)
+    throw UsageError("--dev-run ", quoted(value),
+                     " is neither a number of batches (1 or more) nor a share of them (as 0.1, up to 1.0)");
+  return value;
+}
+
 std::vector<int> gpus_named(const std::string& list) {
   std::vector<int> gpus;
   if (list == "auto") return gpus;
@@ -179,6 +199,8 @@ CommandLine parse_command_line(Program program, int argc, char** argv) {
       if (line.resume) line.resume_path = parsed["resume"].as<std::string>();
       line.allow_config_change = parsed.count("allow-config-change") > 0;
       line.check_gradients = parsed.count("check-gradients") > 0;
+      line.check = parsed.count("check") > 0;
+      line.dev_run = dev_run_of(parsed["dev-run"].as<std::string>());
       if (line.check_gradients && line.resume)
         throw UsageError(
             "--check-gradients looks at the weights that a run begins with, and begins none: give it "

@@ -22,6 +22,8 @@ struct CommandLine {
   bool offline = false, print_config = false;
   bool help = false, help_config = false, version = false;
   bool check_gradients = false;  // instead of a run
+  bool check = false;            // likewise
+  std::string dev_run;           // how many batches, or which share of them; empty: an ordinary run
 };
 
 // Throws UsageError: unknown option (with the nearest known), option of a later version, missing or second

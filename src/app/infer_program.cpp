@@ -12,6 +12,7 @@
 #include "lab/train/checkpoint.h"
 #include "lab/train/evaluator.h"
 #include "lab/train/flat.h"
+#include "lab/train/step_plan.h"
 #include "lab/train/tensor_buffer.h"
 
 namespace lab {
@@ -45,7 +46,7 @@ void infer(Session& session, const std::vector<Experiment>& experiments) {
   agree(session.comm(), [&] { data = sources[0]->identity(); });
   require_equal(session.comm(), {"data set", data});
   agree(session.comm(), [&] {
-    set_precision(plan.model.module(), scalar_type(config.trainer.dtype()));
+    set_precision(plan.model, config.trainer);
     if (session.comm().rank() == 0) {
       const WeightsFile file = weights_file(session, config, plan.weights);
       plan.weights = file.path();
@@ -55,17 +56,21 @@ void infer(Session& session, const std::vector<Experiment>& experiments) {
   broadcast_model(session.comm(), plan.model.module());
   agree(session.comm(), [&] { plan.model.module().to(upload.device()); });
   if (config.trainer.memory_format == "channels_last") order_channels_last(plan.model.module());
-  session.log.info("predicting ", sources[0]->size(), " samples of ", sources[0]->path(), " with ",
-                   plan.weights);
+  int64_t samples = 0;
+  agree(session.comm(), [&] {
+    samples = limited_samples(config.trainer.limit_predict_batches, sources[0]->size(), chunk_positions,
+                              "limit_predict_batches");
+  });
+  session.log.info("predicting ", samples, " samples of ", sources[0]->path(), " with ", plan.weights);
   const Prediction prediction =
-      predict(session.comm(), plan, sources[0],
-              {static_cast<uint64_t>(config.trainer.seed), false, config.trainer.dtype(), 2}, upload);
+      predict(session.comm(), plan, sources[0], samples,
+              {static_cast<uint64_t>(config.trainer.seed), false, config.trainer.dtype(), 2}, upload,
+              config.trainer.inference_mode);
   agree(session.comm(), [&] {
     if (session.comm().rank() == 0) write_file_atomically(plan.output, csv_of(plan, prediction));
   });
   session.log.info("wrote ", plan.output);
   if (session.comm().rank() != 0 || !prediction.has_metric) return;
-  const auto samples = sources[0]->size();
   std::cout << plan.metric->name << " " << shortest(std::round(prediction.metric * 1e4) / 1e4) << " ("
             << std::llround(prediction.metric * static_cast<double>(samples)) << " of " << samples << ")"
             << std::endl;

@@ -104,7 +104,16 @@ bool is_harmless(const std::string& key) {
                                "checkpoint_every_minutes",
                                "checkpoint_keep",
                                "on_checkpoint_error",
-                               "hang_seconds"};
+                               "hang_seconds",
+                               "min_epochs",
+                               "min_steps",
+                               "max_time",
+                               "limit_predict_batches",
+                               "devices",
+                               "num_nodes",
+                               "detect_anomaly",
+                               "inference_mode",
+                               "enable_model_summary"};
   for (const char* table : {"task.", "checkpoint.", "trainer.fit."})  // what a run begins with is behind it
     if (key.starts_with(table)) return true;
   return std::ranges::any_of(keys, [&](const char* name) { return key == text("trainer.init.", name); });

@@ -1,5 +1,6 @@
 #include "app/run_config.h"
 
+#include <algorithm>
 #include <filesystem>
 #include <map>
 
@@ -14,6 +15,40 @@ Constraint power_of_two(int64_t most) {
   return {.text = text("a power of two up to ", most), .check = [most](const Value& value) {
             const auto* n = std::get_if<int64_t>(&value.data);
             return n && *n >= 1 && *n <= most && (*n & (*n - 1)) == 0;
+          }};
+}
+
+// A number of batches, or a share of them.
+Constraint batches() {
+  return {.text = "a number of batches, or a share of them from 0.0 to 1.0", .check = [](const Value& value) {
+            if (const auto* count = std::get_if<int64_t>(&value.data)) return *count >= 0;
+            const auto* share = std::get_if<double>(&value.data);
+            return share && *share >= 0 && *share <= 1;
+          }};
+}
+
+// Of a field that may be something else than a string.
+Constraint string_among(const std::string& text, std::vector<std::string> names) {
+  return {.text = text,
+          .check =
+              [names](const Value& value) {
+                const auto* name = std::get_if<std::string>(&value.data);
+                return !name || std::ranges::find(names, *name) != names.end();
+              },
+          .names = names};
+}
+
+Constraint positive_if_number(const std::string& text) {
+  return {.text = text, .check = [](const Value& value) {
+            const auto* number = std::get_if<int64_t>(&value.data);
+            return !number || *number > 0;
+          }};
+}
+
+Constraint duration() {
+  return {.text = "days, hours, minutes and seconds, as \"01:12:00:00\"", .check = [](const Value& value) {
+            const auto* time = std::get_if<std::string>(&value.data);
+            return time && (time->empty() || seconds_of(*time) > 0);
           }};
 }
 
@@ -47,6 +82,18 @@ void describe(Fields<TrainerOptions>& f) {
   using T = TrainerOptions;
   f("max_epochs", &T::max_epochs, at_least(-1), "epochs to train; -1: no end but by a callback or max_steps");
   f("max_steps", &T::max_steps, at_least(-1), "optimizer steps to train; -1: no limit");
+  f("min_epochs", &T::min_epochs, at_least(0), "callbacks and max_time can't stop the run before so many");
+  f("min_steps", &T::min_steps, at_least(0), "nor before so many optimizer steps");
+  f("max_time", &T::max_time, duration(),
+    "DD:HH:MM:SS after which a start ends, saved; --resume goes on for as long again; \"\": no limit");
+  f("limit_train_batches", &T::limit_train_batches, batches(), "how much of each epoch is trained on");
+  f("limit_val_batches", &T::limit_val_batches, batches(),
+    "how much of the validation set is used, from its begin; 0: no validation");
+  f("limit_predict_batches", &T::limit_predict_batches, batches(), "how much lab_infer predicts");
+  f("overfit_batches", &T::overfit_batches, batches(),
+    "0: off; else so much of both sets, unshuffled, to see that a model can learn them by heart");
+  f("fast_dev_run", &T::fast_dev_run, positive_if_number("true, false or a number of batches"),
+    "one epoch of so many batches (true: 1), nothing saved: to see that all of it works");
   f("accumulate_grad_batches", &T::accumulate_grad_batches, at_least(1),
     "batches of batch_size that make one optimizer step; the last step of an epoch may have fewer");
   f("log_every_n_steps", &T::log_every_n_steps, at_least(1), "how often loss/train_step is recorded");
@@ -61,12 +108,26 @@ void describe(Fields<TrainerOptions>& f) {
     "BatchNorm learns from the whole batch of all ranks, not from each rank's share");
   f("strategy", &T::strategy, one_of({"ddp", "zero1"}),
     "zero1: each rank keeps and updates its part of the optimizer's state alone, which takes less memory");
-  f("precision", &T::precision, one_of({"32-true", "64-true"}), "floats of parameters and data");
+  f("precision", &T::precision, one_of({"32-true", "64-true", "bf16-mixed", "bf16-true"}),
+    "floats of parameters and data; bf16-mixed: matrix products and convolutions round to 16 bits, all else "
+    "keeps 32; bf16-true: parameters and layers have 16, gradients are summed with 32");
   f("memory_format", &T::memory_format, one_of({"contiguous", "channels_last"}),
     "channels_last: Conv2d layers, and those behind them, keep the channels of a pixel side by side");
   f("accelerator", &T::accelerator, one_of({"auto", "cpu", "gpu"}), "what to compute on");
   f("matmul_precision", &T::matmul_precision, one_of({"highest", "high", "medium"}),
     "high, medium: products of 32-bit matrices may round them to 19 or 16 bits where that is faster");
+  f("devices", &T::devices, string_among("\"auto\" or a number of ranks", {"auto"}),
+    positive_if_number("\"auto\" or a number of ranks"),
+    "ranks per node, one for each GPU; mpirun or Slurm start them, this is held against it");
+  f("num_nodes", &T::num_nodes, at_least(1), "likewise; with devices = \"auto\" held against nothing");
+  f("deterministic", &T::deterministic, string_among("true, false or \"warn\"", {"warn"}),
+    "torch refuses (\"warn\": tells of) what it can't compute with the same bits again; on GPUs that is "
+    "slower");
+  f("benchmark", &T::benchmark, "cuDNN tries its algorithms for each new shape, and takes the fastest");
+  f("detect_anomaly", &T::detect_anomaly, "autograd names the forward operation of a NaN; slow");
+  f("inference_mode", &T::inference_mode,
+    "validation and prediction on processors without what autograd keeps; false, and on GPUs: no_grad");
+  f("enable_model_summary", &T::enable_model_summary, "a table of the layers before training");
   f("default_root_dir", &T::default_root_dir, not_empty(), "where run folders are made");
   f("enable_progress_bar", &T::enable_progress_bar, "a bar on a terminal; plain lines are always written");
   f("enable_checkpointing", &T::enable_checkpointing, "write last and best checkpoints");
@@ -138,24 +199,45 @@ const std::map<std::string, std::string> other_task_arguments = {
     {"auto_connect_streams", "the console is always recorded"},
     {"deferred_init", "the server is waited for up to 5 seconds; required = true: no run without it"}};
 
-void refuse_task_arguments(Table& root, Mistakes& mistakes) {
-  Table::Entry* entry = root.find("task");
-  Table* task = entry ? std::get_if<Table>(&entry->value.data) : nullptr;
-  if (!task) return;
-  std::erase_if(task->entries, [&](const Table::Entry& argument) {
-    const auto other = other_task_arguments.find(argument.key);
-    if (other == other_task_arguments.end()) return false;
-    mistakes.add(argument.origin, text("lab does not take task.", argument.key, ": ", other->second));
+// Likewise of Lightning's Trainer.
+const std::map<std::string, std::string> other_trainer_arguments = {
+    {"logger", "metrics.csv, TensorBoard and ClearML (unless --offline) always get what is measured"},
+    {"callbacks", "an experiment adds them to its plan, in C++"},
+    {"profiler", "perf and nsys look into the program as it is"},
+    {"barebones", "nothing that a run does beside training takes a part of a step worth leaving out"},
+    {"plugins", "there are none; --backend says how ranks talk, and strategy who keeps what"},
+    {"use_distributed_sampler", "each rank always reads its share of every batch"},
+    {"reload_dataloaders_every_n_epochs", "transforms see the epoch's number, so data may change with it"},
+    {"enable_autolog_hparams", "the config is always recorded"},
+    {"model_registry", "ClearML keeps the models: task.output_uri says where"},
+    {"val_check_interval", "validation comes at the end of epochs: see check_val_every_n_epoch"},
+    {"num_sanity_val_steps", "a run begins with a validation of all samples"},
+    {"limit_test_batches", "there is no test stage: lab_infer predicts any file, see limit_predict_batches"}};
+
+// Arguments of the table at [section] or [section.inner] that lab does not take.
+void refuse_arguments(Table& root, const std::vector<std::string>& path,
+                      const std::map<std::string, std::string>& others, Mistakes& mistakes) {
+  Table* table = &root;
+  for (const auto& name : path) {
+    Table::Entry* entry = table->find(name);
+    table = entry ? std::get_if<Table>(&entry->value.data) : nullptr;
+    if (!table) return;
+  }
+  std::erase_if(table->entries, [&](const Table::Entry& argument) {
+    const auto other = others.find(argument.key);
+    if (other == others.end()) return false;
+    mistakes.add(argument.origin,
+                 text("lab does not take ", join(path, "."), ".", argument.key, ": ", other->second));
     return true;
   });
 }
 
 RunConfig read_config(const ConfigFiles& files, const std::vector<std::string>& sets,
-                      const std::vector<Experiment>& experiments) {
+                      const std::vector<Experiment>& experiments, Mistakes& mistakes) {
   const std::string& path = files.files.front().first;
   Table root = merge_config(files, sets);
-  Mistakes mistakes;
-  refuse_task_arguments(root, mistakes);
+  refuse_arguments(root, {"task"}, other_task_arguments, mistakes);
+  refuse_arguments(root, {"trainer", "init"}, other_trainer_arguments, mistakes);
   RunConfig config;
   config.stem = std::filesystem::path(path).stem().string();
   refuse_unknown(root, "", {"experiment", "extends", "task", "checkpoint", "trainer", "config"}, mistakes);
@@ -163,18 +245,23 @@ RunConfig read_config(const ConfigFiles& files, const std::vector<std::string>& 
   const Experiment* experiment = chosen(root, path, experiments, config.resolved, mistakes);
   config.task = read_fields<TaskOptions>(root, "task", config.resolved, mistakes);
   config.checkpoint = read_fields<CheckpointOptions>(root, "checkpoint", config.resolved, mistakes);
-  config.trainer = read_fields<TrainerOptions>(root, "trainer.init", config.resolved, mistakes);
+  config.trainer =
+      with_fast_dev_run(read_fields<TrainerOptions>(root, "trainer.init", config.resolved, mistakes));
   config.fit = read_fields<FitOptions>(root, "trainer.fit", config.resolved, mistakes);
   read_fields<Nothing>(root, "trainer.predict", config.resolved, mistakes);
   if (experiment) {
     config.experiment_name = experiment->name;
     config.experiment = experiment->configure(root, config.resolved, mistakes);
   }
-  mistakes.throw_if_any();
   return config;
 }
 
 }  // namespace
+
+RunConfig read_run_config(const std::string& path, const std::vector<std::string>& sets,
+                          const std::vector<Experiment>& experiments, Mistakes& mistakes) {
+  return read_config(read_config_files(path), sets, experiments, mistakes);
+}
 
 RunConfig load_run_config(Communicator& comm, const std::string& path, const std::vector<std::string>& sets,
                           const std::vector<Experiment>& experiments) {
@@ -184,7 +271,11 @@ RunConfig load_run_config(Communicator& comm, const std::string& path, const std
   });
   bytes = broadcast_bytes(comm, bytes);
   RunConfig config;
-  agree(comm, [&] { config = read_config(ConfigFiles::from_bytes(bytes), sets, experiments); });
+  agree(comm, [&] {
+    Mistakes mistakes;
+    config = read_config(ConfigFiles::from_bytes(bytes), sets, experiments, mistakes);
+    mistakes.throw_if_any();
+  });
   return config;
 }
 

@@ -53,6 +53,11 @@ struct RunConfig {
 RunConfig load_run_config(Communicator& comm, const std::string& path, const std::vector<std::string>& sets,
                           const std::vector<Experiment>& experiments);
 
+// The same on this process alone, whatever is wrong with it, which goes to `mistakes`: values that can't be
+// used are the defaults. Throws where a file can't be read or is no TOML.
+RunConfig read_run_config(const std::string& path, const std::vector<std::string>& sets,
+                          const std::vector<Experiment>& experiments, Mistakes& mistakes);
+
 // --help-config: all sections, and [config] of the experiment (all experiments when `name` is empty).
 std::string config_help(const std::vector<Experiment>& experiments, const std::string& name);
 

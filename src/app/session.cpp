@@ -3,8 +3,10 @@
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
 #include <c10/util/Exception.h>
+#include <torch/csrc/autograd/anomaly_mode.h>
 #include <torch/version.h>
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <cstdlib>
@@ -154,37 +156,76 @@ int run_session(Program program, int argc, char** argv, const std::vector<Experi
   }
 }
 
+namespace {
+
+// How many ranks share this machine's memory. Collective.
+int64_t ranks_of_node(Communicator& comm) {
+  std::vector<int64_t> hosts(static_cast<size_t>(comm.size()), 0);
+  const auto mine = static_cast<int64_t>(std::hash<std::string>()(host_name()));
+  hosts[static_cast<size_t>(comm.rank())] = mine;
+  comm.all_gather({hosts.data(), comm.size(), DType::i64});
+  return std::count(hosts.begin(), hosts.end(), mine);
+}
+
+}  // namespace
+
 std::vector<std::shared_ptr<const Source>> open_sources(Communicator& comm,
                                                         const std::vector<Dataset>& datasets) {
   std::map<std::string, FileLayout> layouts;
-  for (const auto& dataset : datasets) {
-    if (dataset.empty() || layouts.contains(dataset.path())) continue;
-    std::string layout;
-    agree(comm, [&] {
-      if (comm.rank() == 0) layout = to_text(read_layout_in_helper(dataset.path()));
-    });
-    layout = broadcast_bytes(comm, layout);
-    layouts.emplace(dataset.path(), layout_from_text(layout));
-  }
-  std::vector<std::shared_ptr<const Source>> sources(datasets.size());
-  agree(comm, [&] {
-    for (size_t i = 0; i < datasets.size(); ++i)
-      if (!datasets[i].empty())
-        sources[i] = std::make_shared<const Source>(datasets[i], layouts.at(datasets[i].path()));
-  });
+  for (const auto& dataset : datasets)
+    for (const std::string& path : dataset.files()) {
+      if (layouts.contains(path)) continue;
+      std::string layout;
+      agree(comm, [&] {
+        if (comm.rank() == 0) layout = to_text(read_layout_in_helper(path));
+      });
+      layout = broadcast_bytes(comm, layout);
+      layouts.emplace(path, layout_from_text(layout));
+    }
+  const bool caches = std::any_of(datasets.begin(), datasets.end(), [](const auto& d) { return d.caches(); });
+  const int64_t sharing = caches ? ranks_of_node(comm) : 1;
+  std::vector<std::shared_ptr<const Source>> sources;
+  agree(comm, [&] { sources = open_datasets(datasets, layouts, sharing); });
   return sources;
 }
 
+void require_ranks(const World& world, const TrainerOptions& options) {
+  const auto* devices = std::get_if<int64_t>(&options.devices);
+  if (devices && *devices * options.num_nodes != world.size())
+    throw ConfigError("trainer.init.devices = ", *devices, " on num_nodes = ", options.num_nodes, " are ",
+                      *devices * options.num_nodes, " ranks, but ", world.size(),
+                      world.size() == 1 ? " was" : " were",
+                      " started; start as many, or leave both out: mpirun or Slurm say how many there are");
+}
+
+namespace {
+
+// Before a GPU is used: its libraries look at some of it once.
+void set_up_torch(const TrainerOptions& options) {
+  const auto* words = std::get_if<std::string>(&options.deterministic);
+  const bool deterministic = words || std::get<bool>(options.deterministic);
+  if (deterministic) setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", 0);  // as torch asks for
+  auto& torch = at::globalContext();
+  torch.setDeterministicAlgorithms(deterministic, words != nullptr);
+  torch.setBenchmarkCuDNN(options.benchmark);
+  torch.setFloat32MatmulPrecision(options.matmul_precision);
+  torch::autograd::AnomalyMode::set_enabled(options.detect_anomaly);
+}
+
+}  // namespace
+
 Device start_computing(Session& session, const TrainerOptions& options, int64_t threads) {
   Device device;
-  agree(session.comm(),
-        [&] { device = choose_device(options.accelerator, session.line.gpus, session.world.local_rank()); });
+  agree(session.comm(), [&] {
+    require_ranks(session.world, options);
+    set_up_torch(options);
+    device = choose_device(options.accelerator, session.line.gpus, session.world.local_rank());
+  });
   const char* shared = std::getenv("NCCL_MULTI_RANK_GPU_ENABLE");  // NCCL's own leave for it
   session.group = session.world.on_device(std::move(session.group), device, session.line.backend,
                                           shared && shared == std::string_view("1"));
   const int count = threads > 0 ? static_cast<int>(threads) : fair_threads(session.comm());
   at::set_num_threads(count);
-  at::globalContext().setFloat32MatmulPrecision(options.matmul_precision);
   session.log.info("lab ", version, ": ", session.comm().size(),
                    session.comm().size() == 1 ? " rank" : " ranks", ", backend ", session.comm().name(), ", ",
                    count, count == 1 ? " thread" : " threads", " per rank, ", device.description, ", ",

@@ -57,6 +57,9 @@ void say_failure(Session& session, const std::exception& error);
 std::vector<std::shared_ptr<const Source>> open_sources(Communicator& comm,
                                                         const std::vector<Dataset>& datasets);
 
+// What the config says of the ranks that were started. Throws ConfigError where there are others.
+void require_ranks(const World& world, const TrainerOptions& options);
+
 // Picks the device and the number of threads, and says on what the run goes. From now on the session's group
 // reaches that device's memory. Every rank must call, before anything refers to the group.
 Device start_computing(Session& session, const TrainerOptions& options, int64_t threads);

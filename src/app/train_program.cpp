@@ -1,6 +1,7 @@
 // lab_train: from a config to a run folder.
 
 #include "app/beats.h"
+#include "app/check_program.h"
 #include "app/flight.h"
 #include "app/run_records.h"
 #include "app/session.h"
@@ -70,7 +71,9 @@ ExitCode check_gradients(Session& session, const Device& device, const RunConfig
   return ExitCode::done;
 }
 
-// --set, then what was edited on a server before its agent started us; rank 0 knows how to get there.
+// --set, then what was edited on a server before its agent started us; rank 0 knows how to get there. Then
+// what
+// --dev-run means.
 // Collective; AgreedError.
 std::vector<std::string> sets_of(Session& session, ClearmlAccess& clearml) {
   std::vector<std::string> sets = session.line.sets;
@@ -86,6 +89,10 @@ std::vector<std::string> sets_of(Session& session, ClearmlAccess& clearml) {
     sets.push_back(edited.substr(at, end - at));
     at = end + 1;
   }
+  if (!session.line.dev_run.empty())
+    for (const char* set : {"task.project_name=test", "trainer.init.log_every_n_steps=1"})
+      sets.push_back(set);
+  if (!session.line.dev_run.empty()) sets.push_back("trainer.init.overfit_batches=" + session.line.dev_run);
   return sets;
 }
 
@@ -101,11 +108,13 @@ void require_same_run(Session& session, const RunConfig& config, const TrainPlan
 }
 
 ExitCode train(Session& session, const std::vector<Experiment>& experiments) {
+  if (session.line.check) return check_run(session, experiments);
   ClearmlAccess clearml;
   RunConfig config;
   std::unique_ptr<RunRecords> records;  // refers to the config
   try {
     config = load_run_config(session.comm(), session.line.config, sets_of(session, clearml), experiments);
+    if (!session.line.dev_run.empty()) config.experiment_name = "dev_" + config.experiment_name;
     const Device device =
         start_computing(session, config.trainer, config.trainer.canonical() ? 1 : config.trainer.threads);
     session.watchdog.limit({.least = config.trainer.hang_seconds});

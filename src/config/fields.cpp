@@ -25,7 +25,11 @@ std::optional<Value> converted(const Value& given, const std::string& type) {
   const auto* integer = std::get_if<int64_t>(&given.data);
   Value out{given.data, given.origin, {}};
   if (given.type_name() == type) return out;
-  if (type == "integer or float" && (integer || std::holds_alternative<double>(given.data))) return out;
+  if (const size_t middle = type.find(" or "); middle != std::string::npos) {
+    const std::string one = type.substr(0, middle), other = type.substr(middle + 4);
+    if (given.type_name() == one || given.type_name() == other) return out;
+    return converted(given, one == "string" ? one : other);  // --set name=plain
+  }
   if (type == "float" && integer) {
     out.data = static_cast<double>(*integer);
     return out;

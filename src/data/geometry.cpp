@@ -66,6 +66,19 @@ void check_chunks(const FileLayout& layout, const FieldLayout& field, const std:
                     " but only ", byte_size(stored), " of it were ever written; write all of it");
 }
 
+void check_field(const FileLayout& layout, const FieldLayout& field) {
+  const std::string what = text("dataset '", field.name, "' of ", layout.path);
+  if (field.shape.empty()) throw DataError(what, " has no dimension; a field needs one for its samples");
+  const std::vector<int64_t> sample(field.shape.begin() + 1, field.shape.end());
+  if (checked_bytes(sample, field.type, most_field_bytes, "a sample of " + what) == 0)
+    throw DataError(what, " has the shape ", shape_text(field.shape), ": its samples are empty");
+  const uint64_t bytes = checked_bytes(field.shape, field.type, most_field_bytes, what);
+  if (field.chunk_shape.empty())
+    check_inside(layout, field.offset, bytes, what);
+  else
+    check_chunks(layout, field, what);
+}
+
 }  // namespace
 
 uint64_t sample_bytes(const FieldLayout& field) {
@@ -91,17 +104,12 @@ std::string shape_text(const std::vector<int64_t>& shape) {
 }
 
 void check_layout(const FileLayout& layout) {
-  for (const FieldLayout& field : layout.fields) {
-    const std::string what = text("dataset '", field.name, "' of ", layout.path);
-    if (field.shape.empty()) throw DataError(what, " has no dimension; a field needs one for its samples");
-    const std::vector<int64_t> sample(field.shape.begin() + 1, field.shape.end());
-    if (checked_bytes(sample, field.type, most_field_bytes, "a sample of " + what) == 0)
-      throw DataError(what, " has the shape ", shape_text(field.shape), ": its samples are empty");
-    const uint64_t bytes = checked_bytes(field.shape, field.type, most_field_bytes, what);
-    if (field.chunk_shape.empty())
-      check_inside(layout, field.offset, bytes, what);
-    else
-      check_chunks(layout, field, what);
+  for (const FieldLayout& field : layout.fields) check_field(layout, field);
+  for (const FieldLayout& field : layout.texts) {
+    if (field.type != DType::u8 || field.shape.size() != 2)
+      throw DataError("dataset '", field.name, "' of ", layout.path,
+                      " is no text of a fixed length per sample");
+    check_field(layout, field);
   }
 }
 

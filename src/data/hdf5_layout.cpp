@@ -275,22 +275,16 @@ void read_chunk_shape(hid_t file, hid_t creation, FieldLayout& field, const Plac
            "write the file without one, or the dataset without chunks");
 }
 
-// False for what is metadata: scalars and strings.
-bool read_dataset(hid_t file, hid_t dataset, FieldLayout& field, const Place& place) {
-  const Hdf5Handle creation(H5Dget_create_plist(dataset), H5Pclose);
-  if (!creation.valid()) damaged(place, hdf5_error());
-  refuse_other_files(creation, place);
-  const Hdf5Handle space(H5Dget_space(dataset), H5Sclose);
-  const Hdf5Handle type(H5Dget_type(dataset), H5Tclose);
-  if (!space.valid() || !type.valid()) damaged(place, hdf5_error());
-  const int rank = H5Sget_simple_extent_ndims(space);
-  if (rank <= 0 || H5Tget_class(type) == H5T_STRING) return false;
-  read_type(type, field, place);
-  std::vector<hsize_t> extents(static_cast<size_t>(rank));
+void read_shape(hid_t space, FieldLayout& field, const Place& place) {
+  std::vector<hsize_t> extents(static_cast<size_t>(H5Sget_simple_extent_ndims(space)));
   H5Sget_simple_extent_dims(space, extents.data(), nullptr);
   field.shape.assign(extents.begin(), extents.end());
   if (std::ranges::any_of(field.shape, [](int64_t extent) { return extent < 0; }))
     damaged(place, "it is endless");
+}
+
+void read_storage(hid_t file, hid_t dataset, hid_t space, hid_t creation, FieldLayout& field,
+                  const Place& place) {
   switch (H5Pget_layout(creation)) {
     case H5D_CONTIGUOUS:
       read_contiguous(dataset, field, place);
@@ -306,7 +300,44 @@ bool read_dataset(hid_t file, hid_t dataset, FieldLayout& field, const Place& pl
     default:
       refuse(place, "has an unknown storage layout", "write it contiguously or in chunks");
   }
-  return true;
+}
+
+// One text of a fixed length per sample, as bytes (N, length). Others, and those that plain reads cannot
+// follow, are left out: only who asks for one as metadata needs it.
+void read_texts(hid_t file, hid_t dataset, hid_t space, hid_t creation, hid_t type, FileLayout& layout,
+                const Place& place) {
+  if (H5Sget_simple_extent_ndims(space) != 1 || H5Tis_variable_str(type) != 0) return;
+  FieldLayout field{.name = place.name};
+  try {
+    read_shape(space, field, place);
+    read_storage(file, dataset, space, creation, field, place);
+    const auto length = static_cast<int64_t>(H5Tget_size(type));
+    field.shape.push_back(length);
+    if (!field.chunk_shape.empty()) field.chunk_shape.push_back(length);
+    if (std::ranges::find(field.filters, Filter::shuffle) != field.filters.end()) return;  // of whole texts
+    detail::check_layout({layout.path, layout.file_bytes, {}, {field}});
+  } catch (const DataError&) {
+    return;
+  }
+  layout.texts.push_back(std::move(field));
+}
+
+// Scalars are left out.
+void read_dataset(hid_t file, hid_t dataset, FileLayout& layout, const Place& place) {
+  const Hdf5Handle creation(H5Dget_create_plist(dataset), H5Pclose);
+  if (!creation.valid()) damaged(place, hdf5_error());
+  refuse_other_files(creation, place);
+  const Hdf5Handle space(H5Dget_space(dataset), H5Sclose);
+  const Hdf5Handle type(H5Dget_type(dataset), H5Tclose);
+  if (!space.valid() || !type.valid()) damaged(place, hdf5_error());
+  if (H5Sget_simple_extent_ndims(space) <= 0) return;
+  if (H5Tget_class(type) == H5T_STRING)
+    return read_texts(file, dataset, space, creation, type, layout, place);
+  FieldLayout field{.name = place.name};
+  read_type(type, field, place);
+  read_shape(space, field, place);
+  read_storage(file, dataset, space, creation, field, place);
+  layout.fields.push_back(std::move(field));
 }
 
 }  // namespace
@@ -325,10 +356,7 @@ FileLayout read_layout(const std::string& path) {
     refuse_links(file, place);
     const Hdf5Handle object(H5Oopen(file, place.name.c_str(), H5P_DEFAULT), H5Oclose);
     if (!object.valid()) damaged(place, hdf5_error());
-    FieldLayout field;
-    field.name = place.name;
-    if (H5Iget_type(object) == H5I_DATASET && read_dataset(file, object, field, place))
-      layout.fields.push_back(std::move(field));
+    if (H5Iget_type(object) == H5I_DATASET) read_dataset(file, object, layout, place);
   }
   detail::check_layout(layout);
   return layout;

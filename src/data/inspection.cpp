@@ -155,6 +155,9 @@ std::string describe(const FileLayout& layout) {
   for (const FieldLayout& field : layout.fields)
     out += text("  ", field.name, "  ", name_of(field.type), "  ", detail::shape_text(field.shape), "  ",
                 storage(field), "\n", describe_values(layout, field));
+  for (const FieldLayout& field : layout.texts)
+    out += text("  ", field.name, "  texts of ", field.shape[1], " bytes  (", field.samples(), ")  ",
+                field.chunk_shape.empty() ? "contiguous" : "in chunks", ", for metadata\n");
   return out;
 }
 

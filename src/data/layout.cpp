@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include <algorithm>
 #include <array>
 #include <filesystem>
 #include <nlohmann/json.hpp>
@@ -51,22 +52,47 @@ FieldLayout field_from_json(const json& value) {
 
 }  // namespace
 
-const FieldLayout& FileLayout::field(const std::string& name) const {
-  std::vector<std::string> names;
-  for (const FieldLayout& candidate : fields) {
-    if (candidate.name == name) return candidate;
-    names.push_back(candidate.name);
-  }
+namespace {
+
+const FieldLayout* find(const std::vector<FieldLayout>& fields, const std::string& name) {
+  const auto found = std::ranges::find(fields, name, &FieldLayout::name);
+  return found == fields.end() ? nullptr : &*found;
+}
+
+// "; did you mean 'images'?; `what` are: images, labels"
+std::string what_there_is(const std::string& name, const std::vector<std::string>& names, const char* what) {
   const std::string near = nearest_name(name, names);
+  return text(near.empty() ? "" : text("; did you mean '", near, "'?"), "; ", what,
+              " are: ", names.empty() ? "none" : join(names));
+}
+
+}  // namespace
+
+const FieldLayout& FileLayout::field(const std::string& name) const {
+  if (const FieldLayout* found = find(fields, name)) return *found;
+  std::vector<std::string> names;
+  for (const FieldLayout& candidate : fields) names.push_back(candidate.name);
   throw DataError(path, " has no field '", name, "'",
-                  near.empty() ? "" : text("; did you mean '", near, "'?"),
-                  "; the datasets of its root group are: ", names.empty() ? "none" : join(names));
+                  what_there_is(name, names, "the datasets of its root group"));
+}
+
+const FieldLayout& FileLayout::metadata(const std::string& name) const {
+  std::vector<std::string> names;
+  for (const auto* candidates : {&fields, &texts}) {
+    if (const FieldLayout* found = find(*candidates, name)) return *found;
+    for (const FieldLayout& candidate : *candidates)
+      if (candidate.shape.size() == 1 || candidates == &texts) names.push_back(candidate.name);
+  }
+  throw DataError(path, " has no '", name, "' that could be metadata",
+                  what_there_is(name, names, "its datasets with one number or text per sample"),
+                  "; texts need a fixed length and no shuffle filter, in h5py: dtype=\"S20\"");
 }
 
 std::string to_text(const FileLayout& layout) {
   json fields = json::array();
   for (const FieldLayout& field : layout.fields) fields.push_back(to_json(field));
-  const json all = {{"path", layout.path}, {"file_bytes", layout.file_bytes}, {"fields", std::move(fields)}};
+  json all = {{"path", layout.path}, {"file_bytes", layout.file_bytes}, {"fields", std::move(fields)}};
+  for (const FieldLayout& field : layout.texts) all["texts"].push_back(to_json(field));
   // A path need not be UTF-8; whoever asked for the layout knows it.
   return all.dump(-1, ' ', false, json::error_handler_t::replace);
 }
@@ -78,6 +104,8 @@ FileLayout layout_from_text(const std::string& text_of_layout) {
     all.at("path").get_to(layout.path);
     all.at("file_bytes").get_to(layout.file_bytes);
     for (const json& field : all.at("fields")) layout.fields.push_back(field_from_json(field));
+    if (all.contains("texts"))
+      for (const json& field : all.at("texts")) layout.texts.push_back(field_from_json(field));
   } catch (const json::exception& problem) {
     throw DataError("this is not the layout of a data file: ", problem.what(),
                     "; is lab_data of the same version as this program?");

@@ -12,7 +12,8 @@
 #include <utility>
 
 #include "data/elements.h"
-#include "data/geometry.h"
+#include "data/sample_check.h"
+#include "data/transform_run.h"
 #include "lab/core/error.h"
 
 namespace lab {
@@ -79,19 +80,12 @@ void make_parts(HostBatch& batch, const Sample& like, const ReaderOptions& optio
   }
 }
 
-std::string description(const Sample& sample) {
-  std::string out;
-  for (const Part& part : sample.parts)
-    out += text(out.empty() ? "" : ", ", part.name, " ", name_of(part.type), " ",
-                detail::shape_text(part.shape));
-  return out;
-}
-
-void add_row(HostBatch& batch, const Sample& sample, const std::string& path) {
+// `i`: which sample of the source it is.
+void add_row(HostBatch& batch, const Sample& sample, const Source& source, int64_t i) {
   bool same = sample.parts.size() == batch.parts.size();
-  for (size_t i = 0; same && i < batch.parts.size(); ++i) {
-    const Part& part = sample.parts[i];
-    const HostBatch::Part& rows = batch.parts[i];
+  for (size_t p = 0; same && p < batch.parts.size(); ++p) {
+    const Part& part = sample.parts[p];
+    const HostBatch::Part& rows = batch.parts[p];
     same = part.name == rows.name && part.type == rows.type &&
            std::equal(part.shape.begin(), part.shape.end(), rows.shape.begin() + 1, rows.shape.end());
     if (same)
@@ -99,10 +93,12 @@ void add_row(HostBatch& batch, const Sample& sample, const std::string& path) {
                   part.bytes.size());
   }
   if (!same)
-    throw DataError("sample ", sample.id, " of ", path, " came out of its transforms as (",
-                    description(sample), "), unlike sample ", batch.ids.front(),
-                    " of the same batch; make all samples alike");
+    throw DataError(source.place(i), " came out of its transforms as (", detail::parts_text(sample),
+                    "), unlike sample ", batch.ids.front(), " of the same batch; make all samples alike");
   batch.ids.push_back(sample.id);
+  if (sample.metadata.empty() && batch.metadata.empty()) return;
+  batch.metadata.resize(batch.ids.size());
+  batch.metadata.back() = sample.metadata;
 }
 
 // Makes one batch after the other; keeps the sample's memory. Stops between samples when asked to.
@@ -115,56 +111,37 @@ class BatchMaker {
     const Range positions = request.positions;
     if (positions.count < 0 || positions.first < 0 || positions.end() > source_.size())
       throw Bug("a batch of positions ", positions.first, " to ", positions.end(), " of ", source_.size());
-    HostBatch batch{request, {}, {}};
+    HostBatch batch{.request = request};
     if (positions.count == 0) {  // nobody sees the sample, only what it is like
-      source_.read(0, sample_);
-      transform(request.epoch);
-      check_sizes();
+      read(0);
+      transform(0, request.epoch);
       make_parts(batch, sample_, options_);
       return batch;
     }
     FiniteCheck finite;
     batch.ids.reserve(static_cast<size_t>(positions.count));
     for (int64_t p = positions.first; p < positions.end() && !stop.stop_requested(); ++p) {
-      source_.read(options_.shuffle ? shuffled(options_.seed, request.epoch, source_.size(), p) : p, sample_);
+      const int64_t i = options_.shuffle ? shuffled(options_.seed, request.epoch, source_.size(), p) : p;
+      read(i);
       if (!finite.passes(sample_)) continue;
-      transform(request.epoch);
-      check_sizes();
+      transform(i, request.epoch);
       if (batch.parts.empty()) make_parts(batch, sample_, options_);
-      add_row(batch, sample_, source_.path());
+      add_row(batch, sample_, source_, i);
     }
     finite.throw_if_any(source_.path());
     return batch;
   }
 
  private:
-  void transform(uint64_t epoch) {
+  void read(int64_t i) {
     sample_.precision = options_.precision;
-    for (size_t i = 0; i < transforms_.size(); ++i) {
-      Rng rng(options_.seed, Purpose::transform, epoch, static_cast<uint64_t>(sample_.id), i);
-      const auto place = [&] {
-        return text(transforms_[i].name, " on sample ", sample_.id, " of ", source_.path(), ": ");
-      };
-      try {
-        transforms_[i].apply(sample_, rng);
-      } catch (const ConfigError& problem) {
-        throw ConfigError(place(), problem.what());
-      } catch (const std::bad_alloc&) {
-        throw;
-      } catch (const std::exception& problem) {
-        throw DataError(place(), problem.what());
-      }
-    }
+    source_.read(i, sample_);
   }
 
-  // A transform that changed one and forgot the other would have us copy beyond the batch.
-  void check_sizes() const {
-    for (const Part& part : sample_.parts)
-      if (static_cast<int64_t>(part.bytes.size()) != part.elements() * size_of(part.type))
-        throw DataError("'", part.name, "' of sample ", sample_.id, " of ", source_.path(), " has ",
-                        part.bytes.size(), " bytes after its transforms, which are not ", name_of(part.type),
-                        " of the shape ", detail::shape_text(part.shape),
-                        "; a transform must keep them in step");
+  void transform(int64_t i, uint64_t epoch) {
+    const std::function<std::string()> place = [this, i] { return source_.place(i); };
+    detail::run(transforms_, sample_, {options_.seed, epoch}, place);
+    detail::check_sizes(sample_, place);
   }
 
   const Source& source_;

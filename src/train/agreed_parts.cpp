@@ -20,6 +20,11 @@ std::string describe_model(const Model& model) {
   return out;
 }
 
+std::string describe_frozen(const Freeze& freeze) {
+  if (freeze.patterns.empty()) return "";
+  return text("frozen: ", join(freeze.patterns), freeze.norms_in_eval ? ", norms in evaluation mode" : "");
+}
+
 std::string describe_optimizer(const OptimizerPlan& plan) {
   if (const auto* adam = std::get_if<AdamW>(&plan))
     return text("AdamW\nrate ", shortest(adam->lr), "\nbeta1 ", shortest(adam->beta1), "\nbeta2 ",
@@ -31,9 +36,40 @@ std::string describe_optimizer(const OptimizerPlan& plan) {
               sgd.nesterov ? "\nnesterov" : "");
 }
 
+std::string describe_plateau(const std::optional<Plateau>& plateau) {
+  if (!plateau) return "";
+  const Plateau& p = *plateau;
+  return text("reduced on a plateau of ", p.monitor, p.mode == Mode::min ? ", the least" : ", the most",
+              "\nfactor ", shortest(p.factor), "\npatience ", p.patience, "\nthreshold ",
+              shortest(p.threshold), p.relative ? " of the best" : "", "\ncooldown ", p.cooldown,
+              "\nleast factor ", shortest(p.min_factor), "\nleast step ", shortest(p.eps), '\n');
+}
+
+std::string describe_average(const std::optional<Ema>& ema) {
+  if (!ema) return "";
+  return text("\naverage of the weights with decay ", shortest(ema->decay), ema->warmup ? ", warm-up" : "",
+              ema->validate ? ", validated" : "");
+}
+
+// The values of each group, and what is in it.
+std::string describe_groups(const TrainPlan& plan) {
+  std::string out;
+  if (!plan.model) return out;
+  for (const ParameterGroup& group : plan.groups) {
+    out += text("\ngroup ", group.name, ": ", join(group.patterns));
+    for (const auto& [name, value] :
+         {std::pair("rate", group.lr), std::pair("weight decay", group.weight_decay),
+          std::pair("beta1", group.beta1), std::pair("beta2", group.beta2)})
+      if (value) out += text(", ", name, ' ', shortest(*value));
+    for (const auto& [name, tensor] : model_tensors(plan.model.module()))
+      if (group.chosen && tensor.requires_grad() && group.chosen(name, tensor)) out += text("\n  ", name);
+  }
+  return out;
+}
+
 // Its name, and some of its values; to six digits, as functions of the C library may differ in the last one.
 std::string describe_schedule(const TrainPlan& plan, const TrainerOptions& options, int64_t samples) {
-  std::string out = plan.schedule.name + "\n";
+  std::string out = plan.schedule.name + "\n" + describe_plateau(plan.plateau);
   if (plan.batch_size < 1 || samples < 1) return out;
   const int64_t epoch_steps = steps_per_epoch(samples, plan.batch_size);
   const int64_t end = options.max_steps >= 0    ? options.max_steps
@@ -84,16 +120,17 @@ std::string describe_measures(const TrainPlan& plan) {
 
 std::vector<AgreedPart> agreed_parts(const TrainPlan& plan, const TrainerOptions& options,
                                      const Source* train, const Source* validate) {
-  return {{"seed", text(options.seed)},
-          {"batch size", text(plan.batch_size)},
-          {"numerics", describe_numerics(options)},
-          {"set of trainer options", describe_options(options)},
-          {"model", describe_model(plan.model)},
-          {"optimizer", describe_optimizer(plan.optimizer)},
-          {"schedule", describe_schedule(plan, options, train ? train->size() : 0)},
-          {"set of metrics and callbacks", describe_measures(plan)},
-          {"training set", describe_data(plan.train, train)},
-          {"validation set", describe_data(plan.validate, validate)}};
+  return {
+      {"seed", text(options.seed)},
+      {"batch size", text(plan.batch_size)},
+      {"numerics", describe_numerics(options)},
+      {"set of trainer options", describe_options(options)},
+      {"model", describe_model(plan.model) + describe_frozen(plan.freeze)},
+      {"optimizer", describe_optimizer(plan.optimizer) + describe_groups(plan) + describe_average(plan.ema)},
+      {"schedule", describe_schedule(plan, options, train ? train->size() : 0)},
+      {"set of metrics and callbacks", describe_measures(plan)},
+      {"training set", describe_data(plan.train, train)},
+      {"validation set", describe_data(plan.validate, validate)}};
 }
 
 }  // namespace lab

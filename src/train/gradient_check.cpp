@@ -61,6 +61,7 @@ std::vector<DType> Trainer::State::gradient_types() const {
   for (const auto& slot : parameters.slots()) types.push_back(dtype_of(slot.parameter.scalar_type()));
   if (options.gradient_compression == "bf16" && parameters.type() == torch::kFloat32)
     types.push_back(DType::bf16);
+  if (options.precision == "bf16-mixed") types.push_back(DType::bf16);
   return types;
 }
 
@@ -75,7 +76,7 @@ void Trainer::State::make_comparable() {
 at::Tensor Trainer::State::gradient_at_once(int64_t step, Range positions) const {
   const BatchRequest request{static_cast<uint64_t>(step / epoch_steps), positions};
   const Batch batch =
-      upload(make_batch(*context.train, plan.train.transforms, reader_options(plan.train.shuffle), request));
+      upload(make_batch(*context.train, plan.train.transforms, reader_options(shuffles()), request));
   const WeightedSum loss = loss_of(plan.model.forward(batch), batch);
   std::vector<at::Tensor> wanted;
   for (const auto& slot : parameters.slots()) wanted.push_back(slot.parameter);

@@ -2,24 +2,66 @@
 
 #include <torch/types.h>
 
+#include "lab/core/error.h"
+#include "lab/train/ordered_sums.h"
+#include "train/metric_inputs.h"
+
 namespace lab {
 
-Metric accuracy(std::string target) {
-  return {"accuracy", [target = std::move(target)](const Parts& output, const Batch& batch) {
-            const at::Tensor& truth = batch[target];
-            const at::Tensor classes = truth.dim() == 2 ? truth.argmax(1) : truth.to(at::kLong);
-            const at::Tensor hits = output.only().argmax(1).eq(classes).sum();
-            return WeightedSum{hits, torch::full_like(hits, classes.size(0))};
-          }};
+Metric weighted_mean(std::string name, std::function<WeightedSum(const Parts&, const Batch&)> sum) {
+  return {.name = std::move(name),
+          .numbers = 2,
+          .count =
+              [sum = std::move(sum)](const Parts& output, const Batch& batch) {
+                const WeightedSum value = sum(output, batch);
+                return std::vector<at::Tensor>{value.sum, value.weight};
+              },
+          .values = [](std::span<const double> sums) { return std::vector<double>{mean_of(sums)}; }};
 }
 
 Metric pooled_mean(std::string name,
                    std::function<at::Tensor(const Parts& output, const Batch& batch)> mean) {
-  return {std::move(name), [mean = std::move(mean)](const Parts& output, const Batch& batch) {
-            const at::Tensor value = mean(output, batch).to(at::kDouble);
-            const auto count = static_cast<double>(batch.count());
-            return WeightedSum{value * count, torch::full_like(value, count)};
-          }};
+  return weighted_mean(std::move(name), [mean = std::move(mean)](const Parts& output, const Batch& batch) {
+    const at::Tensor value = mean(output, batch).to(at::kDouble);
+    const auto count = static_cast<double>(batch.count());
+    return WeightedSum{value * count, torch::full_like(value, count)};
+  });
+}
+
+Metric accuracy(std::string target) {
+  return weighted_mean("accuracy", [target = std::move(target)](const Parts& output, const Batch& batch) {
+    const at::Tensor classes = class_targets(batch[target]);
+    const at::Tensor hits = output.only().argmax(1).eq(classes).sum();
+    return WeightedSum{hits, torch::full_like(hits, classes.size(0))};
+  });
+}
+
+Metric on(Metric metric, Preprocess preprocess) {
+  const auto nothing = [numbers = metric.numbers, collect = metric.collect](const at::Tensor& like) {
+    const auto options = at::TensorOptions(torch::kFloat64).device(like.device());
+    if (collect == Collect::samples) return torch::zeros({0, numbers}, options);
+    return torch::zeros({numbers}, options);
+  };
+  metric.count = [count = std::move(metric.count), preprocess = std::move(preprocess), nothing](
+                     const Parts& output, const Batch& batch) -> std::vector<at::Tensor> {
+    const auto [left, rest] = preprocess(output, batch);
+    if (rest.count() == 0) return {nothing(output.entries().front().second)};
+    return count(left, rest);
+  };
+  return metric;
+}
+
+Metric named(Metric metric, std::string name) {
+  metric.name = std::move(name);
+  return metric;
+}
+
+Metric only_in(Metric metric, MetricStage stage) {
+  if (metric.collect == Collect::samples && stage == MetricStage::train)
+    throw ConfigError("the metric ", quoted(metric.name),
+                      " keeps a row of each sample and is measured in validation only");
+  metric.only = stage;
+  return metric;
 }
 
 }  // namespace lab

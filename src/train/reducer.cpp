@@ -21,13 +21,14 @@ namespace lab {
 namespace {
 
 constexpr int64_t first_bucket_bytes = 1 << 20;
-constexpr int64_t rider_slots = 5;  // behind the last gradient: the loss's sum and weight, and the notes
+constexpr int64_t rider_slots = 6;  // behind the last gradient: the loss's sum and weight, and the notes
 
 at::Tensor riders(const WeightedSum& loss, const StepNotes& notes, const at::TensorOptions& options) {
   const at::Tensor out = torch::zeros({rider_slots}, options);
   if (notes.stop != 0) out[2].fill_(notes.stop);  // seldom; a copy from here would hold up a GPU
   if (notes.interrupt != 0) out[3].fill_(notes.interrupt);
   if (notes.save != 0) out[4].fill_(notes.save);
+  if (notes.over != 0) out[5].fill_(notes.over);
   if (!loss.sum.defined()) return out;
   out[0].copy_(loss.sum.detach());
   out[1].copy_(loss.weight.detach());
@@ -366,7 +367,8 @@ StepSums GradientReducer::finish() {
 }
 
 StepFacts step_facts(const double* numbers) {
-  StepFacts facts{numbers[0], numbers[1], {numbers[2], numbers[3], numbers[4]}, numbers[rider_slots]};
+  StepFacts facts{
+      numbers[0], numbers[1], {numbers[2], numbers[3], numbers[4], numbers[5]}, numbers[rider_slots]};
   facts.finite =
       std::all_of(numbers, numbers + rider_slots + 1, [](double number) { return std::isfinite(number); });
   return facts;

@@ -16,8 +16,8 @@ static_assert(part_unit % 4096 == 0);
 
 }  // namespace
 
-ShardedOptimizer::ShardedOptimizer(const OptimizerPlan& plan, FlatParameters& parameters, Communicator& comm,
-                                   Sharding sharding)
+ShardedOptimizer::ShardedOptimizer(const OptimizerGroups& groups, FlatParameters& parameters,
+                                   Communicator& comm, Sharding sharding, const std::optional<Ema>& ema)
     : comm_(comm), parameters_(parameters), part_(parameters.size()) {
   if (comm.size() > 1) {
     part_ = (part_ + comm.size() * part_unit - 1) / (comm.size() * part_unit) * part_unit;
@@ -27,7 +27,9 @@ ShardedOptimizer::ShardedOptimizer(const OptimizerPlan& plan, FlatParameters& pa
       parted_ = true;
     }
   }
-  optimizer_ = make_optimizer(plan, own(parameters_.values()), [this] { return make_state(); });
+  optimizer_ = make_optimizer(groups.plans, within(groups.stretches, part()), own(parameters_.values()),
+                              [this] { return make_state(); });
+  if (ema) average_.emplace(*ema, make_state(), own(parameters_.values()));
 }
 
 Range ShardedOptimizer::part_of(int rank) const {
@@ -86,32 +88,63 @@ at::Tensor ShardedOptimizer::make_state() {
 }
 
 void ShardedOptimizer::step(const at::Tensor& gradients, const at::Tensor& divisor, const at::Tensor& skip,
-                            double rate) {
+                            const std::vector<double>& rates) {
   at::Tensor values = own(parameters_.values()), sums = own(gradients);
   if (values.numel() > 0)
-    optimizer_->step(values, sums, divisor, skip, rate);
+    optimizer_->step(values, sums, divisor, skip, rates);
   else
     optimizer_->set_steps(steps() + 1);
   parameters_.round(part());
-  if (!parted_) return parameters_.refresh();
+  ++updates_;
+  if (average_) average_->update(values, skip, updates_);
+  share_parts();
+}
+
+// All ranks see what each has made of its part.
+void ShardedOptimizer::share_parts() {
   const Errand errand("parameters");
   if (one_copy_)
     comm_.barrier();
-  else
-    comm_.all_gather({parameters_.values().data_ptr(), part_ * comm_.size(), as_buffer(values).type});
+  else if (parted_)
+    comm_.all_gather({parameters_.values().data_ptr(), part_ * comm_.size(), dtype_of(parameters_.type())});
   parameters_.refresh();
+}
+
+void ShardedOptimizer::exchange_with_average() {
+  if (one_copy_) {
+    const Errand errand("parameters");
+    comm_.barrier();  // nobody reads them any more
+  }
+  at::Tensor values = own(parameters_.values());
+  average_->exchange(values);
+  share_parts();
+}
+
+void ShardedOptimizer::begin_average() {
+  if (average_) average_->begin(own(parameters_.values()));
+}
+
+void ShardedOptimizer::set_steps(int64_t steps) {
+  optimizer_->set_steps(steps);
+  updates_ = steps;
+}
+
+std::vector<std::pair<std::string, at::Tensor>> ShardedOptimizer::kept() const {
+  auto all = optimizer_->flat_state();
+  if (average_) all.emplace_back(average_name, average_->values());
+  return all;
 }
 
 std::vector<std::string> ShardedOptimizer::state_names() const {
   std::vector<std::string> names;
-  for (const auto& [name, part] : optimizer_->flat_state()) names.push_back(name);
+  for (const auto& [name, part] : kept()) names.push_back(name);
   return names;
 }
 
 std::vector<NamedTensor> ShardedOptimizer::state_on_rank_0() const {
   const Errand errand("optimizer state");
   std::vector<NamedTensor> all;
-  const auto parts = optimizer_->flat_state();
+  const auto parts = kept();
   const bool seen_whole = states_.size() == parts.size();
   for (size_t i = 0; i < parts.size(); ++i) {
     const auto& [name, part] = parts[i];
@@ -140,7 +173,7 @@ std::vector<NamedTensor> ShardedOptimizer::state_on_rank_0() const {
 
 void ShardedOptimizer::restore_state(const std::string& name, Range elements, const at::Tensor& values) {
   const Range mine = part_of(comm_.rank()), here = overlap(elements, mine);
-  for (const auto& [own_name, part] : optimizer_->flat_state())
+  for (const auto& [own_name, part] : kept())
     if (own_name == name && here.count > 0)
       part.narrow(0, here.first - mine.first, here.count)
           .copy_(values.flatten().narrow(0, here.first - elements.first, here.count));

@@ -11,10 +11,12 @@
 #include "lab/core/errand.h"
 #include "lab/core/error.h"
 #include "lab/train/evaluator.h"
+#include "lab/train/model_summary.h"
 #include "lab/train/seed.h"
 #include "lab/train/tensor_buffer.h"
 #include "train/explained.h"
 #include "train/figure_sums.h"
+#include "train/metric_values.h"
 #include "train/non_finite.h"
 #include "train/trainer_state.h"
 
@@ -30,10 +32,10 @@ std::string place_of(const MicroBatch& micro_batch, int64_t epoch) {
 // Gives the device the next optimizer step to do.
 void Trainer::State::launch_step() {
   const StepSums sums = sums_of(steps);
-  const double rate = rate_at(steps);
+  const std::vector<double> rates = rates_at(steps);
   skip = in_flight.empty() ? sums.skip : at::maximum(skip, sums.skip);
-  optimizer.step(sums.gradients, clip(sums), skip, rate);
-  in_flight.push_back({steps, rate, Arriving(sums.facts)});
+  optimizer.step(sums.gradients, clip(sums), skip, rates);
+  in_flight.push_back({steps, rates.front(), Arriving(sums.facts)});
   ++steps;
 }
 
@@ -49,6 +51,10 @@ void Trainer::State::settle(size_t still_in_flight) {
     if (facts.notes.stop + facts.notes.interrupt > 0)
       done.signal = facts.notes.interrupt > 0 ? SIGINT : SIGTERM;
     save_due = save_due || facts.notes.save > 0;
+    if (facts.notes.over > 0 && may_end() && done.stopped_by.empty()) {
+      time_is_over = true;
+      done.stopped_by = text("max_time ", options.max_time, " is over");
+    }
   }
 }
 
@@ -74,7 +80,10 @@ StepNotes Trainer::State::notes() const {
   const double minutes = std::chrono::duration<double>(Clock::now() - saved_at).count() / 60;
   const bool late =
       options.checkpoint_every_minutes > 0 && comm.rank() == 0 && minutes >= options.checkpoint_every_minutes;
-  return {signal != 0 && !interrupted ? 1.0 : 0.0, interrupted ? 1.0 : 0.0, late ? 1.0 : 0.0};
+  const bool over = most_seconds > 0 && comm.rank() == 0 &&
+                    std::chrono::duration<double>(Clock::now() - began_at).count() >= most_seconds;
+  return {signal != 0 && !interrupted ? 1.0 : 0.0, interrupted ? 1.0 : 0.0, late ? 1.0 : 0.0,
+          over ? 1.0 : 0.0};
 }
 
 Batch Trainer::State::next_batch(int64_t step, const MicroBatch& micro_batch) {
@@ -116,8 +125,7 @@ void Trainer::State::measure(OrderedSums& sums, int64_t row, const Parts& output
   const torch::NoGradGuard no_grad;
   sums.add(row, 0, loss);
   for (size_t i = 0; i < plan.metrics.size(); ++i)
-    sums.add(row, 1 + static_cast<int64_t>(i),
-             explained("metric", batch, [&] { return plan.metrics[i].compute(output, batch); }));
+    if (sums.has(1 + i)) sums.add(row, 1 + i, counted(plan.metrics[i], output, batch));
 }
 
 // As torch's clip_grad_norm_ and clip_grad_value_. What the optimizer is to divide gradients by; undefined if
@@ -140,7 +148,7 @@ at::Tensor Trainer::State::clip(const StepSums& sums) const {
 void Trainer::State::train_epoch() {
   const auto start = Clock::now();
   const int64_t first = steps;
-  plan.model.module().train();
+  set_training(plan.model.module(), plan.freeze);
   epoch_finished = false;
   const size_t ahead = upload.device().is_cpu() ? 0 : 1;  // steps that the host does not wait for
   do {
@@ -157,28 +165,39 @@ void Trainer::State::train_epoch() {
   epoch_samples += std::min(samples, (steps - first) * numerics.accumulate * plan.batch_size);
 }
 
+// With the weights' average in their place where the plan asks for it.
+bool Trainer::State::validate(EpochReport& report) {
+  if (!plan.ema || !plan.ema->validate || !context.validate) return evaluate(report);
+  optimizer.exchange_with_average();
+  const bool measured = evaluate(report);
+  optimizer.exchange_with_average();
+  return measured;
+}
+
 // What the first validation and each epoch's measure. False: stopped on the way, nothing was measured.
 bool Trainer::State::evaluate(EpochReport& report) {
   buffers.combine_into_module(buffers.gathered(comm));
   if (!context.validate) return true;
-  tell(&Callback::validation_started, context.validate->size());
-  OrderedSums sums(chunk_count(context.validate->size()), 1 + static_cast<int64_t>(plan.metrics.size()),
+  tell(&Callback::validation_started, validation_samples);
+  OrderedSums sums(chunk_count(validation_samples), columns_of(plan.metrics, MetricStage::validate),
                    upload.device());
+  SampleRows rows(plan.metrics, validation_samples);
   FigureSums figures(plan.figures);
   agree(comm, [&] {
-    for_each_chunk(plan.model, context.validate, plan.validate, reader_options(plan.validate.shuffle), upload,
-                   comm.rank(), comm.size(), [&](const ChunkOutput& out) {
+    for_each_chunk(plan.model, context.validate, validation_samples, plan.validate,
+                   reader_options(plan.validate.shuffle), upload, options.inference_mode, comm.rank(),
+                   comm.size(), [&](const ChunkOutput& out) {
                      measure(sums, out.chunk, out.output, out.batch, loss_of(out.output, out.batch));
+                     rows.add(out.chunk, out.output, out.batch);
                      figures.add(out.output, out.batch);
                      tell(&Callback::validation_chunk_finished, out.chunk);
                      return context.stop_signal() == 0;
                    });
   });
   if (stop_agreed()) return false;
-  const auto means = sums.means(comm);
-  report.values.emplace_back("loss/validate", means[0]);
-  for (size_t i = 0; i < plan.metrics.size(); ++i)
-    report.values.emplace_back(plan.metrics[i].name + "/validate", means[i + 1]);
+  const auto totals = sums.totals(comm);
+  report.values.emplace_back("loss/validate", mean_of(totals[0]));
+  append_values(report.values, plan.metrics, MetricStage::validate, totals, &rows, comm);
   if (plan.figures.empty()) return true;
   figures.all_reduce(comm);
   agree(comm, [&] { report.figures = figures.drawn(); });
@@ -197,7 +216,7 @@ bool Trainer::State::stop_agreed() {
 
 void Trainer::State::first_validation() {
   EpochReport report;
-  if (!evaluate(report)) return;
+  if (!validate(report)) return;
   tell(&Callback::first_validation_finished, report);
   if (steps == 0) epoch_finished = true;
 }
@@ -207,15 +226,17 @@ void Trainer::State::finish_epoch() {
   EpochReport report{
       epoch(), steps, {}, epoch_seconds > 0 ? static_cast<double>(epoch_samples) / epoch_seconds : 0};
   const bool due = (report.epoch + 1) % options.check_val_every_n_epoch == 0;
-  const auto means = train_sums.means(comm);
-  report.values.emplace_back("loss/train_epoch", means[0]);
-  for (size_t i = 0; i < plan.metrics.size(); ++i)
-    report.values.emplace_back(plan.metrics[i].name + "/train", means[i + 1]);
-  if (due && !evaluate(report)) return;
+  const auto totals = train_sums.totals(comm);
+  report.values.emplace_back("loss/train_epoch", mean_of(totals[0]));
+  append_values(report.values, plan.metrics, MetricStage::train, totals, nullptr, comm);
+  if (const auto rates = rates_at(steps - 1); !plan.groups.empty())
+    for (size_t i = 0; i < rates.size(); ++i) report.values.emplace_back("lr/" + groups.names[i], rates[i]);
+  if (due && !validate(report)) return;
   agree(comm, [&] {
     if (!due && context.validate) return;  // what callbacks watch is not measured in this epoch
     for (const auto& callback : plan.callbacks)
-      if (const Signal signal = callback->epoch_finished(report); signal.stop && done.stopped_by.empty())
+      if (const Signal signal = callback->epoch_finished(report);
+          signal.stop && done.stopped_by.empty() && may_end())
         done.stopped_by = signal.reason.empty() ? callback->name() : signal.reason;
   });
   for (const auto& recorder : context.recorders) recorder->epoch_finished(report);
@@ -232,8 +253,8 @@ void Trainer::State::stop_for_non_finite(int64_t step) {
   agree(comm, [&] {
     for (const auto& micro_batch : micro_batches_of(step)) {
       const BatchRequest request{static_cast<uint64_t>(step / epoch_steps), micro_batch.positions};
-      const Batch batch = upload(
-          make_batch(*context.train, plan.train.transforms, reader_options(plan.train.shuffle), request));
+      const Batch batch =
+          upload(make_batch(*context.train, plan.train.transforms, reader_options(shuffles()), request));
       prepare(step, micro_batch);
       if (const auto found = first_non_finite(plan, batch); !found.empty())
         throw DataError(found, " for ", place_of(micro_batch, step / epoch_steps), " (step ", step, ") of ",
@@ -250,7 +271,8 @@ void Trainer::State::stop_for_non_finite(int64_t step) {
 Trainer::Trainer(TrainPlan plan, TrainerOptions options, TrainerContext context) {
   agree(context.comm, [&] {
     check(plan, options, context);
-    set_precision(plan.model.module(), scalar_type(options.dtype()));
+    freeze(plan.model.module(), plan.freeze);
+    set_precision(plan.model, options);
     if (context.resume) load_weights(context.resume->file, plan.model.module());
   });
   broadcast_model(context.comm, plan.model.module());
@@ -268,14 +290,11 @@ Trainer::~Trainer() = default;
 FitResult Trainer::fit() {
   State& s = *state_;
   const bool validates = s.context.validate != nullptr;
-  const FitReport fit_report{s.epoch_batches,
-                             s.epoch_steps,
-                             s.options.max_epochs,
-                             s.samples,
-                             validates ? s.context.validate->size() : 0,
-                             measured_tags(s.plan, validates),
-                             s.steps,
-                             s.validates_first};
+  const FitReport fit_report{s.epoch_batches, s.epoch_steps,        s.options.max_epochs,
+                             s.samples,       s.validation_samples, measured_tags(s.plan, validates),
+                             s.steps,         s.validates_first};
+  if (s.options.enable_model_summary)
+    for (const auto& line : model_summary(s.plan.model.module())) s.context.log.info(line);
   agree(s.comm, [&] { s.tell<const FitReport&>(&Callback::fit_started, fit_report); });
   s.reader = s.open_reader();
   if (s.options.enable_checkpointing) s.context.checkpoints.expect(s.snapshot());
@@ -290,7 +309,7 @@ FitResult Trainer::fit() {
     }
   }
   s.reader.reset();
-  if (s.done.signal != 0) s.save();
+  if (s.done.signal != 0 || !s.epoch_finished) s.save();  // it ends on the way
   s.finish_saving();
   s.done.steps = s.steps;
   s.done.epochs = s.steps == 0 ? 0 : s.epoch() + 1;

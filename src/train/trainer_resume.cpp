@@ -13,6 +13,15 @@
 #include "train/trainer_state.h"
 
 namespace lab {
+namespace {
+
+// A parameter's part of what the optimizer keeps.
+std::string saved_name(const std::string& state, const std::string& parameter) {
+  const bool average = state == ShardedOptimizer::average_name;
+  return text(average ? "lab." : "lab.optimizer.", state, '.', parameter);
+}
+
+}  // namespace
 
 Snapshot Trainer::State::snapshot() {
   Snapshot snapshot;
@@ -24,11 +33,10 @@ Snapshot Trainer::State::snapshot() {
   for (const auto& [name, flat] : optimizer.state_on_rank_0())
     for (const auto& slot : parameters.slots())
       if (flat.defined())
-        snapshot.rest.push_back(
-            {text("lab.optimizer.", name, ".", slot.name), FlatParameters::view(flat, slot)});
+        snapshot.rest.push_back({saved_name(name, slot.name), FlatParameters::view(flat, slot)});
   snapshot.rest.push_back({"lab.buffers", sets});
   if (within_epoch()) snapshot.rest.push_back({"lab.train_sums", train_sums.gathered(comm)});
-  snapshot.state.stopped_by = done.stopped_by;
+  if (!time_is_over) snapshot.state.stopped_by = done.stopped_by;
   for (const auto& callback : plan.callbacks)
     snapshot.state.callbacks.emplace_back(callback->name(), callback->state());
   return snapshot;
@@ -97,8 +105,10 @@ void Trainer::State::restore() {
       broadcast_bytes(comm, context.resume ? to_json(context.resume->state) : std::string());
   if (json.empty()) return;
   // Whether another run's; whether there are buffers of each leaf: other programs have none, and all leaves
-  // then begin with the module's.
-  std::array<int64_t, 2> flags = {context.begins, context.resume && context.resume->file.find("lab.buffers")};
+  // then begin with the module's; whether there is an average of the weights, which else begins with them.
+  const std::string averaged = saved_name(ShardedOptimizer::average_name, parameters.slots().front().name);
+  const auto has = [&](const std::string& name) { return context.resume && context.resume->file.find(name); };
+  std::array<int64_t, 3> flags = {context.begins, has("lab.buffers"), has(averaged)};
   comm.broadcast({flags.data(), std::ssize(flags), DType::i64}, 0);
   const torch::NoGradGuard no_grad;
   const RunState state = run_state_from_json(json);
@@ -113,11 +123,12 @@ void Trainer::State::restore() {
     restore_callbacks(state.callbacks);
   });
   optimizer.set_steps(state.optimizer_steps);
+  optimizer.begin_average();
   for (const std::string& name : optimizer.state_names())
     for (const auto& slot : parameters.slots())
-      optimizer.restore_state(
-          name, slot.elements,
-          FlatParameters::in_order(saved_tensor(text("lab.optimizer.", name, ".", slot.name)), slot));
+      if (name != ShardedOptimizer::average_name || flags[2] != 0)
+        optimizer.restore_state(name, slot.elements,
+                                FlatParameters::in_order(saved_tensor(saved_name(name, slot.name)), slot));
   const at::Tensor saved_buffers = flags[1] != 0 ? saved_tensor("lab.buffers") : at::Tensor();
   const at::Tensor saved_sums = within_epoch() ? saved_tensor("lab.train_sums") : at::Tensor();
   agree(comm, [&] {

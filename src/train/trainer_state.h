@@ -36,17 +36,22 @@ struct Trainer::State {
   Upload upload;
   Numerics numerics;
   FlatParameters parameters;
+  OptimizerGroups groups;
   ShardedOptimizer optimizer;
   GradientReducer reducer;
   LeafBuffers buffers;
-  std::unique_ptr<SyncBatchNorm> sync;  // null: each rank's share has its own statistics
-  OrderedSums train_sums;               // of the epoch: loss and metrics per leaf
-  int64_t samples = 0, epoch_batches = 0, epoch_steps = 0, total_steps = -1;
+  std::shared_ptr<ReduceOnPlateau> plateau;     // one of the plan's callbacks; null: none
+  std::unique_ptr<SyncBatchNorm> sync;          // null: each rank's share has its own statistics
+  OrderedSums train_sums;                       // of the epoch: loss and metrics per leaf
+  int64_t samples = 0, validation_samples = 0;  // that are used
+  int64_t epoch_batches = 0, epoch_steps = 0, total_steps = -1;
   int64_t steps = 0;            // done
   bool epoch_finished = false;  // its validation and records too; at step 0: the first validation
   bool validates_first = true;  // in this process, before its first step
-  Clock::time_point saved_at = Clock::now();
-  double epoch_seconds = 0;  // of training in this process
+  Clock::time_point began_at = Clock::now(), saved_at = Clock::now();
+  double most_seconds = 0;    // from began_at on; 0: no limit
+  bool time_is_over = false;  // which is no end for a run that goes on
+  double epoch_seconds = 0;   // of training in this process
   int64_t epoch_samples = 0;
   std::unique_ptr<Reader> reader;
   std::deque<Launched> in_flight;  // steps that are done, or will be, and were not told of yet
@@ -67,9 +72,13 @@ struct Trainer::State {
     return micro_batches(numerics, samples, plan.batch_size, step % epoch_steps, comm.rank(), comm.size());
   }
 
-  double rate_at(int64_t step) const {
-    return base_rate(plan.optimizer) *
-           plan.schedule.factor({step / epoch_steps, step, epoch_steps, total_steps});
+  // Of each group of parameters.
+  std::vector<double> rates_at(int64_t step) const {
+    const double factor = plan.schedule.factor({step / epoch_steps, step, epoch_steps, total_steps}) *
+                          (plateau ? plateau->factor() : 1);
+    std::vector<double> rates;
+    for (const OptimizerPlan& group : groups.plans) rates.push_back(base_rate(group) * factor);
+    return rates;
   }
 
   void launch_step();
@@ -84,6 +93,7 @@ struct Trainer::State {
   void measure(OrderedSums& sums, int64_t row, const Parts& output, const Batch& batch,
                const WeightedSum& loss) const;
   WeightedSum loss_of(const Parts& output, const Batch& batch) const;
+  bool validate(EpochReport& report);
   bool evaluate(EpochReport& report);
   bool stop_agreed();
   Snapshot snapshot();
@@ -98,6 +108,14 @@ struct Trainer::State {
   std::vector<DType> gradient_types() const;
   GradientComparison compare_gradients(int64_t step);
   at::Tensor gradient_at_once(int64_t step, Range positions) const;
+  bool overfits() const {
+    return std::visit([](auto limit) { return limit > 0; }, options.overfit_batches);
+  }
+  bool shuffles() const { return plan.train.shuffle && !overfits(); }
+  // Nothing but a signal may end the run before.
+  bool may_end() const {
+    return steps >= options.min_steps && (steps == 0 ? 0 : epoch() + 1) >= options.min_epochs;
+  }
   bool at_epoch_end() const { return steps % epoch_steps == 0 || steps == total_steps; }
   // The sums of the epoch's steps are still wanted.
   bool within_epoch() const { return !epoch_finished || steps % epoch_steps != 0; }

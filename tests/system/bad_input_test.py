@@ -88,7 +88,7 @@ def data_cases(root):
 def command_line_cases():
     config = "configs/mnist.toml"
     yield "unknown flag", config, ["--ofline"], 64, ["--ofline", "--offline"]
-    yield "a later flag", config, ["--check"], 64, ["--check", "not"]
+    yield "a later flag", config, ["--sweep"], 64, ["--sweep", "not"]
     yield "set without =", config, ["--set", "config.batch_size"], 78, ["config.batch_size", "="]
     yield "set of an unknown key", config, ["--set", "config.batchsize=3"], 78, ["batchsize", "batch_size"]
     yield "an unknown compression", config, ["--set", "trainer.init.gradient_compression=fp16"], 78, ["gradient_compression", "fp16", "none", "bf16"]

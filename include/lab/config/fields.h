@@ -61,6 +61,10 @@ using Resolved = std::vector<ResolvedValue>;
 
 // For fields where 1 and 1.0 say different things: one batch, or all of them.
 using IntegerOrFloat = std::variant<int64_t, double>;
+// For fields that may be switched on, or counted; or named, or counted; or switched on, or named.
+using BooleanOrInteger = std::variant<bool, int64_t>;
+using IntegerOrString = std::variant<int64_t, std::string>;
+using BooleanOrString = std::variant<bool, std::string>;
 
 namespace detail {
 
@@ -69,7 +73,8 @@ template <class Member>
 struct FieldType {
   static_assert(
       !sizeof(Member),
-      "a config field is a bool, int64_t, double, std::string, IntegerOrFloat or a vector of these");
+      "a config field is a bool, int64_t, double, std::string, one of two of these (as IntegerOrFloat), or a "
+      "vector of these");
 };
 
 template <class Member>
@@ -93,15 +98,15 @@ template <>
 struct FieldType<std::string> : PlainFieldType<std::string> {
   static std::string name() { return "string"; }
 };
-template <>
-struct FieldType<IntegerOrFloat> {
-  static std::string name() { return "integer or float"; }
-  static Value to_value(const IntegerOrFloat& member) {
-    return std::visit([](auto number) { return Value{number, {"default"}, {}}; }, member);
+template <class One, class Other>
+struct FieldType<std::variant<One, Other>> {
+  static std::string name() { return FieldType<One>::name() + " or " + FieldType<Other>::name(); }
+  static Value to_value(const std::variant<One, Other>& member) {
+    return std::visit([](const auto& value) { return Value{value, {"default"}, {}}; }, member);
   }
-  static IntegerOrFloat from_value(const Value& value) {
-    const auto* integer = std::get_if<int64_t>(&value.data);
-    return integer ? IntegerOrFloat(*integer) : IntegerOrFloat(std::get<double>(value.data));
+  static std::variant<One, Other> from_value(const Value& value) {
+    if (const auto* one = std::get_if<One>(&value.data)) return *one;
+    return std::get<Other>(value.data);
   }
 };
 
@@ -137,9 +142,9 @@ std::vector<Value> read_values(const Table& root, const std::string& path,
 template <class T>
 class Fields {
  public:
-  // name, member, any number of constraints, help. Member types: bool, int64_t, double, std::string,
-  // IntegerOrFloat and std::vector of these. An integer is taken where a float is wanted, not the other way
-  // round.
+  // name, member, any number of constraints, help. Member types: bool, int64_t, double, std::string, a
+  // variant of two of these, and std::vector of these. An integer is taken where a float is wanted, not the
+  // other way round.
   template <class Member, class... Rest>
   Fields& operator()(std::string name, Member T::*member, const Rest&... constraints_then_help) {
     using Type = detail::FieldType<Member>;

@@ -34,8 +34,11 @@ struct FieldLayout {
 struct FileLayout {
   std::string path;
   uint64_t file_bytes = 0;
-  std::vector<FieldLayout> fields;                          // all datasets of the root group that can be read
+  std::vector<FieldLayout> fields;      // all datasets of the root group that can be read
+  std::vector<FieldLayout> texts = {};  // of a fixed length, one per sample: u8 (N, length)
   const FieldLayout& field(const std::string& name) const;  // throws DataError naming the fields there are
+  // What can be metadata: a field or texts. Throws DataError naming what there is.
+  const FieldLayout& metadata(const std::string& name) const;
 };
 
 std::string to_text(const FileLayout&);           // JSON

@@ -26,9 +26,10 @@ struct HostBatch {
     std::vector<int64_t> shape;        // first: count
     std::shared_ptr<std::byte> bytes;  // may be kept after the batch is gone
   };
-  BatchRequest request;
-  std::vector<int64_t> ids;  // file index of each sample
-  std::vector<Part> parts;   // of a batch with count 0: the parts, with zero rows
+  BatchRequest request = {};
+  std::vector<int64_t> ids = {};        // file index of each sample
+  std::vector<Part> parts = {};         // of a batch with count 0: the parts, with zero rows
+  std::vector<Metadata> metadata = {};  // of each sample, after its transforms; none where no sample has any
 };
 
 struct ReaderOptions {
@@ -61,5 +62,9 @@ class Reader {
 // Throws DataError for a NaN or infinite value in a float part that came from the file: part, sample ids.
 HostBatch make_batch(const Source& source, const Transforms& transforms, const ReaderOptions& options,
                      const BatchRequest& request);
+
+// The samples that a batch is made of, as they came out of their transforms: the reverse of make_batch (what
+// torch-lab's `separate` does). Throws DataError for a part that has not one row for each of the batch's ids.
+std::vector<Sample> separate(const HostBatch& batch);
 
 }  // namespace lab

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "lab/train/parts.h"
+#include "lab/train/metric.h"
 
 namespace lab {
 
@@ -26,5 +26,17 @@ struct Figure {
 // How many samples of each class (rows) were taken for which (columns: the largest logit). target: class
 // indices (n) or one-hot (n, classes). Throws ConfigError for an output of another number of classes.
 Figure confusion_matrix(std::vector<std::string> classes, std::string target = "labels");
+
+// Curves over all thresholds, of several classes one for each against all others, with the area under it in
+// the legend. Drawn from counts of probabilities in `curve_bins` equal bins between 0 and 1: as torchmetrics'
+// curves of thresholds at multiples of 1/1000. So what lies closer together is not told apart, and the area
+// may differ from that of the metrics auroc and average_precision, which are exact. A class that is absent
+// has a flat one. Of the options `logits`, `target` and `class_names` are used. Names: "roc" and
+// "precision_recall".
+inline constexpr int64_t curve_bins = 1000;
+Figure roc_curve(Binary binary);
+Figure roc_curve(Multiclass classes);
+Figure precision_recall_curve(Binary binary);
+Figure precision_recall_curve(Multiclass classes);
 
 }  // namespace lab

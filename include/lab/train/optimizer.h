@@ -32,15 +32,23 @@ struct SGD {
 using OptimizerPlan = std::variant<AdamW, SGD>;
 double base_rate(const OptimizerPlan& plan);
 
+// So many elements of a flat tensor belong to this group of parameters; the next stretch begins behind them.
+struct Stretch {
+  int64_t count = 0;
+  size_t group = 0;
+  bool operator==(const Stretch&) const = default;
+};
+
 // State of one flat parameter tensor. Deterministic; never communicates. One thread.
 class Optimizer {
  public:
   virtual ~Optimizer() = default;
   // One update of `parameters` (1-D) in place, with gradients divided by `divisor` (scalar tensor of f32;
-  // undefined: 1). `gradients` may be overwritten. Where `skip` (scalar tensor of f32) is 1, which is looked
-  // at on the device, parameters and state stay as they are, though the update counts.
+  // undefined: 1) and the learning rate of each group. `gradients` may be overwritten. Where `skip` (scalar
+  // tensor of f32) is 1, which is looked at on the device, parameters and state stay as they are, though the
+  // update counts.
   virtual void step(at::Tensor& parameters, at::Tensor& gradients, const at::Tensor& divisor,
-                    const at::Tensor& skip, double rate) = 0;
+                    const at::Tensor& skip, const std::vector<double>& rates) = 0;
   virtual std::string name() const = 0;                                            // "AdamW"
   virtual std::vector<std::pair<std::string, at::Tensor>> flat_state() const = 0;  // shaped as the parameters
   virtual int64_t steps() const = 0;                                               // updates done
@@ -51,6 +59,12 @@ class Optimizer {
 // shaped as the parameters; without it they lie in memory of their own.
 using MakeState = std::function<at::Tensor()>;
 std::unique_ptr<Optimizer> make_optimizer(const OptimizerPlan& plan, const at::Tensor& parameters,
+                                          const MakeState& make_state = {});
+// One for groups of parameters: their plans, all of one kind, and the stretches of `parameters` that are
+// theirs. A group whose plan is another's gets the bits that it would get in one stretch with it, if
+// stretches begin and end at multiples of 64 bytes.
+std::unique_ptr<Optimizer> make_optimizer(const std::vector<OptimizerPlan>& groups,
+                                          const std::vector<Stretch>& stretches, const at::Tensor& parameters,
                                           const MakeState& make_state = {});
 
 }  // namespace lab

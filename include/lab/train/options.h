@@ -4,15 +4,27 @@
 
 #include <cstdint>
 #include <string>
+#include <variant>
 
 #include "lab/core/dtype.h"
 
 namespace lab {
 
+// So many batches, or such a share of them, rounded down.
+using BatchLimit = std::variant<int64_t, double>;
+
 struct TrainerOptions {
-  int64_t max_epochs = -1;              // -1: no end but by a callback or max_steps
-  int64_t max_steps = -1;               // optimizer steps
-  int64_t accumulate_grad_batches = 1;  // of an optimizer step
+  int64_t max_epochs = -1;    // -1: no end but by a callback or max_steps
+  int64_t max_steps = -1;     // optimizer steps
+  int64_t min_epochs = 0;     // callbacks can't stop a run before
+  int64_t min_steps = 0;      // nor before so many steps
+  std::string max_time = {};  // "DD:HH:MM:SS" of one start; empty: no limit
+  BatchLimit limit_train_batches = 1.0;
+  BatchLimit limit_val_batches = 1.0;
+  BatchLimit limit_predict_batches = 1.0;
+  BatchLimit overfit_batches = 0.0;                  // the first so many, of both stages, in their order
+  std::variant<bool, int64_t> fast_dev_run = false;  // a few batches to see that all of it works
+  int64_t accumulate_grad_batches = 1;               // of an optimizer step
   int64_t log_every_n_steps = 50;
   int64_t check_val_every_n_epoch = 1;
   double gradient_clip_val = 0;  // 0: no clipping
@@ -21,6 +33,13 @@ struct TrainerOptions {
   std::string precision = "32-true";
   std::string memory_format = "contiguous";  // of what Conv2d layers keep and make
   std::string accelerator = "auto";
+  std::variant<int64_t, std::string> devices = "auto";  // ranks per node
+  int64_t num_nodes = 1;
+  std::variant<bool, std::string> deterministic = false;  // torch's; "warn": where it can't, it says so
+  bool benchmark = false;                                 // of cuDNN's algorithms
+  bool detect_anomaly = false;                            // of autograd
+  bool inference_mode = true;                             // in validation and prediction
+  bool enable_model_summary = true;
   std::string matmul_precision = "highest";
   std::string default_root_dir = "data/artifacts";
   std::string gradient_compression = "none";
@@ -41,7 +60,18 @@ struct TrainerOptions {
   double bucket_cap_mb = 25;
 
   bool canonical() const { return numerics == "canonical"; }
+  // Of data.
   DType dtype() const { return precision == "64-true" ? DType::f64 : DType::f32; }
+  // Of parameters.
+  DType parameter_type() const { return precision == "bf16-true" ? DType::bf16 : dtype(); }
 };
+
+// With what fast_dev_run means: one epoch of a few batches, nothing saved, nothing stopped early.
+TrainerOptions with_fast_dev_run(TrainerOptions options);
+// Seconds of "DD:HH:MM:SS"; -1 for what is none.
+int64_t seconds_of(const std::string& time);
+// How many of these samples are in the batches that a limit leaves. Throws ConfigError where a share is less
+// than one batch. `key`: what the limit is called.
+int64_t limited_samples(const BatchLimit& limit, int64_t samples, int64_t batch_size, const std::string& key);
 
 }  // namespace lab

@@ -15,10 +15,15 @@
 #include "lab/data/dataset.h"
 #include "lab/data/transform.h"
 #include "lab/train/callback.h"
+#include "lab/train/ema.h"
 #include "lab/train/figure.h"
+#include "lab/train/freeze.h"
 #include "lab/train/loss.h"
 #include "lab/train/metric.h"
 #include "lab/train/optimizer.h"
+#include "lab/train/options.h"
+#include "lab/train/parameter_groups.h"
+#include "lab/train/plateau.h"
 #include "lab/train/schedule.h"
 
 namespace lab {
@@ -41,6 +46,10 @@ class Model {
       forward_ = [holder](const Batch& batch) mutable { return Parts(holder->forward(batch)); };
   }
   explicit operator bool() const { return module_ != nullptr; }
+  // From now on forward() computes in narrower floats: `mixed`, where torch's autocast has such operations
+  // (Micikevicius et al., "Mixed precision training", 2018), else wherever the module does, whose parameters
+  // are of that type. What comes out is f32 all the same: losses and metrics see it.
+  void compute_in(at::ScalarType type, bool mixed);
   torch::nn::Module& module() const { return *module_; }
   // Throws ConfigError with the batch's shapes when torch refuses what the module does with them.
   Parts forward(const Batch& batch) const;
@@ -48,11 +57,16 @@ class Model {
  private:
   std::shared_ptr<torch::nn::Module> module_;
   std::function<Parts(const Batch&)> forward_;
+  std::optional<at::ScalarType> narrow_;  // none: everything is as the data
+  bool mixed_ = false;
 };
 
 // Gives the module's parameters and buffers the type of a run's floats. Where its parameters are of several
 // floating types, those of f32 alone get it, and the others stay as they were chosen.
 void set_precision(torch::nn::Module& module, at::ScalarType type);
+
+// The same for a model and what it computes in, as the run's precision says.
+void set_precision(Model& model, const TrainerOptions& options);
 
 // 2 for a module with a BatchNorm1d, which can't learn from one sample (of one value per channel); else 1.
 int64_t least_samples_of(const torch::nn::Module& module);
@@ -65,9 +79,13 @@ struct DataPlan {
 
 struct TrainPlan {
   Model model = {};
+  Freeze freeze = {};
   Loss loss = {};
   OptimizerPlan optimizer = {};
+  std::vector<ParameterGroup> groups = {};  // with values of their own in it
+  std::optional<Ema> ema = {};
   Schedule schedule = {};
+  std::optional<Plateau> plateau = {};  // on top of the schedule
   DataPlan train = {};
   DataPlan validate = {};            // empty dataset: no validation
   int64_t batch_size = 0;            // global: samples per optimizer step, over all ranks

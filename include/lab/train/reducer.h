@@ -16,6 +16,7 @@ struct StepNotes {
   double stop = 0;       // to save and stop
   double interrupt = 0;  // the same, by SIGINT
   double save = 0;       // to save and go on
+  double over = 0;       // to end, as the time is over
 };
 
 // What is known of a step's sums.

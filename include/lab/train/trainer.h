@@ -43,6 +43,11 @@ struct FitResult {
   Values values;                  // of the last epoch
 };
 
+// What can be known to be wrong before anything is computed, each in a line; the sources may be null where
+// they could not be opened. Does not communicate.
+std::vector<std::string> mistakes_in(const TrainPlan& plan, const TrainerOptions& options, int ranks,
+                                     const Source* train, const Source* validate);
+
 // Validates once, then trains to the end of the plan, or goes on from where a checkpoint was. Every rank
 // makes one from the same plan and options and calls fit() once; the results are the same on all. One thread,
 // beside the reader's and the communicator's lane.

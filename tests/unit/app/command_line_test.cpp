@@ -67,7 +67,7 @@ TEST(CommandLine, WrongWordsAreRefusedByName) {
             std::string::npos);
   EXPECT_NE(refusal(Program::train, {"a.toml", "--zzzzzzzz"}).find("unknown option --zzzzzzzz"),
             std::string::npos);
-  for (const char* later : {"-d", "--dev-run", "--check", "--debug"})
+  for (const char* later : {"--debug", "--sweep"})
     EXPECT_NE(refusal(Program::train, {"a.toml", later}).find("not in this version"), std::string::npos)
         << later;
   EXPECT_NE(refusal(Program::train, {}).find("wants a config"), std::string::npos);
@@ -85,6 +85,18 @@ TEST(CommandLine, GpusAreAListOfDifferentOnes) {
     EXPECT_NE(refusal(Program::train, {"a.toml", "-g", wrong}).find("no list of different GPUs"),
               std::string::npos)
         << wrong;
+}
+
+TEST(CommandLine, ADevRunIsOfSoManyBatchesOrAShareOfThem) {
+  EXPECT_EQ(parse(Program::train, {"a.toml"}).dev_run, "");
+  EXPECT_EQ(parse(Program::train, {"a.toml", "-d", "5"}).dev_run, "5");
+  EXPECT_EQ(parse(Program::train, {"a.toml", "--dev-run=0.25"}).dev_run, "0.25");
+  EXPECT_EQ(parse(Program::train, {"a.toml", "-d", "1.0"}).dev_run, "1.0");
+  for (const char* wrong : {"0", "-1", "1e-1", "abc", "", "0.0", "1.5", "2x"})
+    EXPECT_NE(refusal(Program::train, {"a.toml", "-d", wrong}).find("neither a number of batches"),
+              std::string::npos)
+        << wrong;
+  EXPECT_NE(refusal(Program::infer, {"-d", "1", "a.toml"}).find("unknown option"), std::string::npos);
 }
 
 TEST(CommandLine, GradientsAreCheckedInsteadOfARun) {

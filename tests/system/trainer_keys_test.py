@@ -1,0 +1,209 @@
+"""Every key of [trainer.init]: it changes what it should, and a wrong value is refused with its place and what would do.
+
+    trainer_keys_test.py BUILD_FOLDER
+"""
+
+import csv
+import json
+import pathlib
+import re
+import tempfile
+
+from programs import run, settings, sha256
+
+MNIST = "configs/mnist.toml"
+SHORT = {"config.train_samples": 1024, "config.batch_size": 128, "trainer.init.max_epochs": 1, "trainer.init.threads": 1,
+         "trainer.init.numerics": "ordinary"}
+
+
+class Outcome:
+    """A finished lab_train."""
+
+    def __init__(self, root, values, ranks=0):
+        self.done = run(ranks, "lab_train", MNIST, "-o", *settings({
+            "trainer.init.default_root_dir": root, **SHORT, **values}))
+        self.code, self.log = self.done.returncode, self.done.stderr
+
+    @property
+    def folder(self):
+        assert self.code == 0, self.log
+        return pathlib.Path(self.done.stdout.strip().splitlines()[-1].split("  ")[0])
+
+    @property
+    def record(self):
+        return json.loads((self.folder / "run.json").read_text())
+
+    @property
+    def steps(self):
+        return self.record["steps"]
+
+    def points(self, tag):
+        with open(self.folder / "metrics.csv", newline="") as file:
+            return [float(row["value"]) for row in csv.DictReader(file) if row["tag"] == tag]
+
+    @property
+    def saved(self):
+        return sorted(path.name for path in (self.folder / "checkpoints").glob("epoch=*"))
+
+    @property
+    def weights(self):
+        return sha256(self.folder / "checkpoints/last.safetensors")
+
+
+def init(**values):
+    return {f"trainer.init.{key}": str(value).lower() if isinstance(value, bool) else value
+            for key, value in values.items()}
+
+
+def effects(new):
+    """Key by key, whether what it changes is so. `new(values)` is the outcome of a run."""
+    plain = new({})
+    assert plain.steps == 8 and len(plain.points("loss/train_step")) == 0
+    stop = {"config.patience": 1, "config.learning_rate": 1e-30, **init(max_epochs=4)}  # stops after its second epoch
+    yield "max_epochs", new(init(max_epochs=2)).steps == 16
+    yield "max_steps", new(init(max_steps=3)).steps == 3
+    yield "min_epochs", (new(stop).steps, new({**stop, **init(min_epochs=3)}).steps) == (16, 24)
+    yield "min_steps", new({**stop, **init(min_steps=25)}).steps == 32
+    timed = new(init(max_epochs=100000, max_time="00:00:00:02"))
+    yield "max_time", "max_time 00:00:00:02 is over" in timed.log and timed.steps > 8 and timed.saved
+    yield "limit_train_batches", (new(init(limit_train_batches=3)).steps, new(init(limit_train_batches=0.5)).steps) == (3, 4)
+    yield "limit_val_batches", (len(new({**init(limit_val_batches=0), "config.monitor": "loss/train_epoch"}).points(
+        "loss/validate")) == 0
+                                and new(init(limit_val_batches=1)).points("loss/validate")[0] != plain.points("loss/validate")[0])
+    overfit = new(init(overfit_batches=1, max_epochs=2))
+    yield "overfit_batches", overfit.steps == 2 and "not shuffled" in overfit.log
+    quick = new(init(fast_dev_run=True))
+    yield "fast_dev_run", (quick.steps, quick.saved, new(init(fast_dev_run=3)).steps) == (1, [], 3)
+    yield "accumulate_grad_batches", new(init(accumulate_grad_batches=3)).steps == 3
+    yield "log_every_n_steps", len(new(init(log_every_n_steps=2)).points("loss/train_step")) == 4
+    yield "check_val_every_n_epoch", len(new(init(max_epochs=4, check_val_every_n_epoch=2)).points("loss/validate")) == 3
+    for key, value in (("gradient_clip_val", 0.01), ("seed", 5), ("matmul_precision", "medium"),
+                       ("precision", "64-true"), ("precision", "bf16-mixed"), ("precision", "bf16-true")):
+        yield key, new(init(**{key: value})).weights != plain.weights
+    clipped = init(gradient_clip_val=0.01)
+    yield "gradient_clip_algorithm", (new({**clipped, **init(gradient_clip_algorithm="value")}).weights
+                                      != new(clipped).weights)
+    yield "numerics", new({**init(numerics="canonical")}).weights != plain.weights
+    yield "virtual_ranks", (new(init(numerics="canonical", virtual_ranks=4)).weights
+                            != new(init(numerics="canonical")).weights)
+    yield "memory_format", "channels_last" in (new(init(memory_format="channels_last")).folder / "config.toml").read_text()
+    yield "accelerator", new(init(accelerator="gpu")).code == 69
+    yield "devices", new(init(devices=2)).code == 78 and new(init(devices=1)).code == 0
+    yield "num_nodes", new(init(devices=1, num_nodes=2)).code == 78
+    yield "threads", "2 threads" in new(init(threads=2)).log
+    yield "enable_checkpointing", new(init(enable_checkpointing=False)).saved == []
+    yield "checkpoint_every_n_steps", len(new(init(checkpoint_every_n_steps=3, checkpoint_keep=9)).saved) == 3
+    yield "checkpoint_every_minutes", len(new(init(checkpoint_every_minutes=1e-6, checkpoint_keep=9)).saved) == 8
+    yield "checkpoint_keep", len(new(init(max_epochs=4, checkpoint_keep=1)).saved) <= 2
+    yield "enable_model_summary", "Conv2d" in plain.log and "Conv2d" not in new(init(enable_model_summary=False)).log
+    other = new({"trainer.init.default_root_dir": "elsewhere"})
+    yield "default_root_dir", other.folder.parent.name == "elsewhere"
+
+
+# What the other tests hold to what they should do.
+ELSEWHERE = {
+    "gradient_compression": "compression_test.py", "sync_batchnorm": "mpi tests, sync_batch_norm",
+    "strategy": "mpi tests, sharded_optimizer", "enable_progress_bar": "unit_app, Progress",
+    "on_checkpoint_error": "disk_test.py", "hang_seconds": "watchdog_test.py", "bucket_cap_mb": "nccl_test.py",
+    "limit_predict_batches": "here, predictions()", "detect_anomaly": "here, diverging()",
+    "deterministic": "unit_train, TrainerOptions", "benchmark": "only cuDNN knows it",
+    "inference_mode": "unit_train, TrainerOptions",
+}
+
+# Key, wrong value, what the message says.
+WRONG = [
+    ("max_epochs", -2, "at least -1"), ("max_steps", 1.5, "wants an integer"), ("min_epochs", -1, "at least 0"),
+    ("min_steps", "x", "wants an integer"), ("max_time", "12 hours", "days, hours, minutes and seconds"),
+    ("max_time", "00:00:00:00", "days, hours, minutes and seconds"),
+    *[(key, value, "a number of batches, or a share of them from 0.0 to 1.0")
+      for key in ("limit_train_batches", "limit_val_batches", "limit_predict_batches", "overfit_batches")
+      for value in (-1, 1.5, -0.5)],
+    ("limit_train_batches", 0.01, "less than one"), ("fast_dev_run", -1, "true, false or a number of batches"),
+    ("fast_dev_run", 0.5, "wants a boolean or integer"), ("accumulate_grad_batches", 0, "at least 1"),
+    ("log_every_n_steps", 0, "at least 1"), ("check_val_every_n_epoch", 0, "at least 1"),
+    ("gradient_clip_val", -1, "at least 0"), ("gradient_clip_algorithm", "norms", 'did you mean "norm"'),
+    ("gradient_compression", "fp16", '"none", "bf16"'), ("sync_batchnorm", 1, "wants a boolean"),
+    ("strategy", "fsdp", '"ddp", "zero1"'), ("precision", "bf16", "bf16-mixed"), ("precision", "16-mixed", "bf16-mixed"),
+    ("memory_format", "nhwc", "channels_last"), ("accelerator", "tpu", '"auto", "cpu", "gpu"'),
+    ("matmul_precision", "low", "highest"), ("devices", 0, '"auto" or a number of ranks'),
+    ("devices", "all", '"auto" or a number of ranks'), ("num_nodes", 0, "at least 1"),
+    ("deterministic", "yes", 'true, false or "warn"'), ("benchmark", 1, "wants a boolean"),
+    ("detect_anomaly", "x", "wants a boolean"), ("inference_mode", 1, "wants a boolean"),
+    ("enable_model_summary", 1, "wants a boolean"), ("enable_progress_bar", 1, "wants a boolean"),
+    ("enable_checkpointing", 1, "wants a boolean"), ("default_root_dir", "", "empty"),
+    ("checkpoint_every_n_steps", -1, "at least 0"), ("checkpoint_every_minutes", -1, "at least 0"),
+    ("checkpoint_keep", 0, "at least 1"), ("on_checkpoint_error", "ignore", '"stop", "continue"'),
+    ("hang_seconds", -1, "at least 0"), ("seed", -1, "at least 0"), ("numerics", "exact", "canonical"),
+    ("virtual_ranks", 3, "a power of two"), ("threads", -1, "between 0 and 4096"), ("bucket_cap_mb", 0, "above 0"),
+    # Lightning's that lab does not have: the reason and the nearest thing.
+    ("logger", False, "metrics.csv, TensorBoard and ClearML"), ("callbacks", 1, "adds them to its plan"),
+    ("profiler", "simple", "perf and nsys"), ("plugins", 1, "--backend"), ("barebones", True, "worth leaving out"),
+    ("use_distributed_sampler", True, "its share of every batch"), ("model_registry", "x", "task.output_uri"),
+    ("reload_dataloaders_every_n_epochs", 1, "epoch's number"), ("enable_autolog_hparams", True, "always recorded"),
+    ("val_check_interval", 0.5, "check_val_every_n_epoch"), ("num_sanity_val_steps", 2, "begins with a validation"),
+    ("limit_test_batches", 2, "limit_predict_batches"), ("max_epoch", 2, 'did you mean "max_epochs"'),
+]
+
+
+def known_keys():
+    text = run(0, "lab_train", "--help-config").stdout
+    section = text[text.index("[trainer.init]"):text.index("[trainer.fit]")]
+    return set(re.findall(r"^  (\w+) ", section, re.MULTILINE))
+
+
+def refusals(root):
+    for key, value, words in WRONG:
+        wrong = run(0, "lab_train", MNIST, "-o", *settings(init(**{"default_root_dir": root, key: value})))
+        place = f"--set trainer.init.{key}"
+        assert wrong.returncode == 78 and words in wrong.stderr, (key, value, wrong.returncode, wrong.stderr)
+        assert place in wrong.stderr or f"trainer.init.{key}" in wrong.stderr, (place, wrong.stderr)
+    print(f"{len(WRONG)} wrong values refused", flush=True)
+
+
+def predictions(root, weights):
+    """limit_predict_batches: so many of the fixed chunks of 64."""
+    table = root / "table.csv"
+    done = run(2, "lab_infer", MNIST, "-o", *settings(init(limit_predict_batches=2)), weights, "data/mnist-test.h5", table)
+    assert done.returncode == 0, done.stderr
+    assert len(table.read_text().splitlines()) == 1 + 128, table.read_text()
+
+
+def dev_run(root):
+    """--dev-run V: overfit_batches = V, in the project test, named dev_..., and which samples are used is said."""
+    done = run(0, "lab_train", MNIST, "-o", "--dev-run", "2", *settings({
+        "trainer.init.default_root_dir": root, **SHORT, "task.project_name": "mine"}))
+    assert done.returncode == 0, done.stderr
+    folder = pathlib.Path(done.stdout.strip().splitlines()[-1].split("  ")[0])
+    assert folder.name.startswith("dev_mnist-mnist_offline"), folder
+    config = (folder / "config.toml").read_text()
+    assert 'project_name = "test"' in config and "overfit_batches = 2" in config and "log_every_n_steps = 1" in config
+    assert "trains on the first 256 of 1024 samples, not shuffled, and validates on the first 256 of" in done.stderr, done.stderr
+
+
+def diverging(root):
+    """detect_anomaly: autograd says which operation made a NaN."""
+    told = Outcome(root, {"config.learning_rate": 1e30, **init(detect_anomaly=True, max_epochs=3)})
+    assert told.code in (65, 70) and ("anomaly" in told.log.lower() or "NaN" in told.log or "nan" in told.log), told.log
+
+
+def main():
+    with tempfile.TemporaryDirectory() as folder:
+        root = pathlib.Path(folder)
+        refusals(root)
+        seen = set()
+        for key, as_it_should in effects(lambda values: Outcome(root, {
+                **values, **({"trainer.init.default_root_dir": root / "elsewhere"}
+                             if "trainer.init.default_root_dir" in values else {})})):
+            assert as_it_should, f"trainer.init.{key} does not change what it should"
+            seen.add(key)
+        print(f"{len(seen)} keys change what they should", flush=True)
+        predictions(root, Outcome(root, {}).folder / "checkpoints/last.safetensors")
+        diverging(root)
+        dev_run(root)
+        refused = {key for key, _, _ in WRONG}
+        missing = known_keys() - seen - set(ELSEWHERE), known_keys() - refused
+        assert missing == (set(), set()), f"keys without a test: of their effect {missing[0]}, of a wrong value {missing[1]}"
+
+
+if __name__ == "__main__":
+    main()
