@@ -12,7 +12,10 @@ class Beats final : public Callback {
   void validation_started(int64_t) override { heartbeat_.phase(Phase::validating); }
   void validation_chunk_finished(int64_t) override { heartbeat_.moved(); }
   void first_validation_finished(const EpochReport& report) override { train_from(report.step); }
-  void step_finished(const StepReport& report) override { heartbeat_.step(report.step + 1); }
+  Signal step_finished(const StepReport& report) override {
+    heartbeat_.step(report.step + 1);
+    return {};
+  }
   Signal epoch_finished(const EpochReport& report) override {
     train_from(report.step);
     return {};

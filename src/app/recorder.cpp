@@ -46,13 +46,17 @@ class Recorder final : public Callback {
     progress_.fit_started(batches_per_epoch_);
   }
 
-  void step_finished(const StepReport& report) override {
+  Signal step_finished(const StepReport& report) override {
     if (!first_step_seen_)
       log_.info("first step done ", std::round(seconds_since_start() * 1e3) / 1e3, " s after the start");
     first_step_seen_ = true;
     progress_.step(report.epoch, report.batch, report.steps_per_epoch, report.loss, report.rate);
-    if ((report.step + 1) % options_.log_every_n_steps == 0)
-      record_points({{"loss/train_step", report.loss}}, report.step, report.epoch);
+    if ((report.step + 1) % options_.log_every_n_steps == 0) {
+      Values values = {{"loss/train_step", report.loss}};
+      values.insert(values.end(), report.values.begin(), report.values.end());
+      record_points(values, report.step, report.epoch);
+    }
+    return {};
   }
 
   Signal epoch_finished(const EpochReport& report) override {

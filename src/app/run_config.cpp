@@ -99,6 +99,8 @@ void describe(Fields<TrainerOptions>& f) {
   f("log_every_n_steps", &T::log_every_n_steps, at_least(1), "how often loss/train_step is recorded");
   f("check_val_every_n_epoch", &T::check_val_every_n_epoch, at_least(1),
     "validate after every so many epochs");
+  f("num_sanity_val_steps", &T::num_sanity_val_steps, at_least(-1),
+    "how many batches are validated before the first step; -1: all, 0: that validation is left out");
   f("gradient_clip_val", &T::gradient_clip_val, at_least(0), "bound of the mean gradient; 0: no clipping");
   f("gradient_clip_algorithm", &T::gradient_clip_algorithm, one_of({"norm", "value"}),
     "what the bound is of: the norm, or each value");
@@ -108,9 +110,10 @@ void describe(Fields<TrainerOptions>& f) {
     "BatchNorm learns from the whole batch of all ranks, not from each rank's share");
   f("strategy", &T::strategy, one_of({"ddp", "zero1"}),
     "zero1: each rank keeps and updates its part of the optimizer's state alone, which takes less memory");
-  f("precision", &T::precision, one_of({"32-true", "64-true", "bf16-mixed", "bf16-true"}),
-    "floats of parameters and data; bf16-mixed: matrix products and convolutions round to 16 bits, all else "
-    "keeps 32; bf16-true: parameters and layers have 16, gradients are summed with 32");
+  f("precision", &T::precision, one_of({"32-true", "64-true", "bf16-mixed", "16-mixed", "bf16-true"}),
+    "floats of parameters and data; bf16-mixed, 16-mixed: matrix products and convolutions round to 16 bits, "
+    "all else keeps 32, and for 16-mixed the loss is scaled; bf16-true: parameters and layers have 16, "
+    "gradients are summed with 32");
   f("memory_format", &T::memory_format, one_of({"contiguous", "channels_last"}),
     "channels_last: Conv2d layers, and those behind them, keep the channels of a pixel side by side");
   f("accelerator", &T::accelerator, one_of({"auto", "cpu", "gpu"}), "what to compute on");
@@ -125,6 +128,8 @@ void describe(Fields<TrainerOptions>& f) {
     "slower");
   f("benchmark", &T::benchmark, "cuDNN tries its algorithms for each new shape, and takes the fastest");
   f("detect_anomaly", &T::detect_anomaly, "autograd names the forward operation of a NaN; slow");
+  f("on_non_finite", &T::on_non_finite, one_of({"stop", "skip"}),
+    "NaN or infinity in a step's loss or gradients: stop, or skip the step and say which samples");
   f("inference_mode", &T::inference_mode,
     "validation and prediction on processors without what autograd keeps; false, and on GPUs: no_grad");
   f("enable_model_summary", &T::enable_model_summary, "a table of the layers before training");
@@ -211,7 +216,6 @@ const std::map<std::string, std::string> other_trainer_arguments = {
     {"enable_autolog_hparams", "the config is always recorded"},
     {"model_registry", "ClearML keeps the models: task.output_uri says where"},
     {"val_check_interval", "validation comes at the end of epochs: see check_val_every_n_epoch"},
-    {"num_sanity_val_steps", "a run begins with a validation of all samples"},
     {"limit_test_batches", "there is no test stage: lab_infer predicts any file, see limit_predict_batches"}};
 
 // Arguments of the table at [section] or [section.inner] that lab does not take.

@@ -61,7 +61,7 @@ std::vector<DType> Trainer::State::gradient_types() const {
   for (const auto& slot : parameters.slots()) types.push_back(dtype_of(slot.parameter.scalar_type()));
   if (options.gradient_compression == "bf16" && parameters.type() == torch::kFloat32)
     types.push_back(DType::bf16);
-  if (options.precision == "bf16-mixed") types.push_back(DType::bf16);
+  if (options.precision == "bf16-mixed" || options.precision == "16-mixed") types.push_back(DType::bf16);
   return types;
 }
 

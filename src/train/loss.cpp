@@ -62,4 +62,21 @@ Loss mse(std::string target) {
   };
 }
 
+Loss total(std::vector<LossTerm> terms) {
+  if (terms.empty()) throw ConfigError("a total of no losses; give it one or more");
+  return [terms = std::move(terms)](const Parts& output, const Batch& batch) {
+    WeightedSum all;
+    for (const LossTerm& term : terms) {
+      const WeightedSum value = term.loss(output, batch);
+      if (!all.sum.defined()) {
+        all = {value.sum * term.factor, value.weight};
+        continue;
+      }
+      const at::Tensor share = torch::where(value.weight != 0, all.weight / value.weight, 0);
+      all.sum = all.sum + value.sum * (share * term.factor);
+    }
+    return all;
+  };
+}
+
 }  // namespace lab

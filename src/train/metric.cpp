@@ -19,6 +19,29 @@ Metric weighted_mean(std::string name, std::function<WeightedSum(const Parts&, c
           .values = [](std::span<const double> sums) { return std::vector<double>{mean_of(sums)}; }};
 }
 
+Metric loss_terms(const std::vector<LossTerm>& terms) {
+  Metric metric = {.name = "loss",
+                   .numbers = 2 * std::ssize(terms),
+                   .count =
+                       [terms](const Parts& output, const Batch& batch) {
+                         std::vector<at::Tensor> sums;
+                         for (const LossTerm& term : terms) {
+                           const WeightedSum value = term.loss(output, batch);
+                           sums.insert(sums.end(), {value.sum, value.weight});
+                         }
+                         return sums;
+                       },
+                   .values =
+                       [](std::span<const double> sums) {
+                         std::vector<double> means;
+                         for (size_t i = 0; i < sums.size(); i += 2)
+                           means.push_back(mean_of(sums.subspan(i, 2)));
+                         return means;
+                       }};
+  for (const LossTerm& term : terms) metric.keys.push_back(term.name);
+  return metric;
+}
+
 Metric pooled_mean(std::string name,
                    std::function<at::Tensor(const Parts& output, const Batch& batch)> mean) {
   return weighted_mean(std::move(name), [mean = std::move(mean)](const Parts& output, const Batch& batch) {

@@ -76,6 +76,7 @@ void set_precision(Model& model, const TrainerOptions& options) {
   set_precision(model.module(), scalar_type(options.parameter_type()));
   if (options.precision == "bf16-mixed" || options.precision == "bf16-true")
     model.compute_in(torch::kBFloat16, options.precision == "bf16-mixed");
+  if (options.precision == "16-mixed") model.compute_in(torch::kFloat16, true);
 }
 
 int64_t least_samples_of(const torch::nn::Module& module) {

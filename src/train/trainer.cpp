@@ -4,21 +4,19 @@
 #include <torch/types.h>
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 
 #include "lab/comm/agreement.h"
 #include "lab/core/errand.h"
 #include "lab/core/error.h"
-#include "lab/train/evaluator.h"
 #include "lab/train/model_summary.h"
 #include "lab/train/seed.h"
 #include "lab/train/tensor_buffer.h"
 #include "train/explained.h"
-#include "train/figure_sums.h"
 #include "train/metric_values.h"
 #include "train/non_finite.h"
 #include "train/trainer_state.h"
+#include "train/undo.h"
 
 namespace lab {
 namespace {
@@ -27,27 +25,86 @@ std::string place_of(const MicroBatch& micro_batch, int64_t epoch) {
   return text("batch ", micro_batch.batch, " of epoch ", epoch);
 }
 
+// Adds the time that it lives to `seconds`.
+class Stopwatch {
+ public:
+  explicit Stopwatch(double& seconds) : seconds_(seconds) {}
+  ~Stopwatch() { seconds_ += std::chrono::duration<double>(Clock::now() - start_).count(); }
+  Stopwatch(const Stopwatch&) = delete;
+  Stopwatch& operator=(const Stopwatch&) = delete;
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  double& seconds_;
+  Clock::time_point start_ = Clock::now();
+};
+
 }  // namespace
 
 // Gives the device the next optimizer step to do.
 void Trainer::State::launch_step() {
+  std::optional<Undo> undo;
+  if (skips()) {
+    auto changed = train_sums.tensors();
+    changed.push_back(buffers.sets());
+    undo.emplace(std::move(changed));
+  }
   const StepSums sums = sums_of(steps);
+  if (undo) undo->where(sums.skip);
   const std::vector<double> rates = rates_at(steps);
-  skip = in_flight.empty() ? sums.skip : at::maximum(skip, sums.skip);
+  skip = skips() || in_flight.empty() ? sums.skip : at::maximum(skip, sums.skip);
   optimizer.step(sums.gradients, clip(sums), skip, rates);
-  in_flight.push_back({steps, rates.front(), Arriving(sums.facts)});
+  if (loss_scale) loss_scale->update(skip);
+  in_flight.push_back({steps, rates, Arriving(sums.facts)});
   ++steps;
+}
+
+// What is to be done where a step's sums are not finite. AgreedError where the run is to stop.
+void Trainer::State::look_at(const StepFacts& facts, int64_t step) {
+  constexpr int64_t most_in_a_row = 50;  // steps that are skipped before the run is given up
+  skipped = facts.finite ? 0 : skipped + 1;
+  if (facts.finite) return;
+  optimizer.was_skipped();
+  const bool overflow = loss_scale && std::isfinite(facts.loss_sum);  // which a smaller scale mends
+  if (overflow && skipped <= most_in_a_row) return;
+  if (options.on_non_finite == "stop" || skipped > most_in_a_row) stop_for_non_finite(step);
+  try {
+    stop_for_non_finite(step);
+  } catch (const AgreedError& e) {
+    if (e.code() != ExitCode::bad_data) throw;
+    context.log.warn("a step is skipped: ", e.what());
+  }
+}
+
+// A callback of the plan asks for something.
+void Trainer::State::heed(const Callback& callback, const Signal& signal, Values& values) {
+  values.insert(values.end(), signal.values.begin(), signal.values.end());
+  if (signal.stop && done.stopped_by.empty() && may_end())
+    done.stopped_by = signal.reason.empty() ? callback.name() : signal.reason;
+}
+
+void Trainer::State::tell_of_step(const StepFacts& facts, const Launched& launched) {
+  const int64_t step = launched.step;
+  StepReport report{step / epoch_steps,
+                    step,
+                    step % epoch_steps,
+                    epoch_steps,
+                    facts.loss_sum / facts.loss_weight,
+                    launched.rates.front(),
+                    launched.rates,
+                    !facts.finite};
+  for (const auto& callback : plan.callbacks) heed(*callback, callback->step_finished(report), report.values);
+  for (const auto& recorder : context.recorders) recorder->step_finished(report);
 }
 
 // Waits for what the oldest steps have to tell, but for so many of the newest.
 void Trainer::State::settle(size_t still_in_flight) {
   while (in_flight.size() > still_in_flight) {
     const StepFacts facts = step_facts(in_flight.front().facts.wait());
-    const auto [step, rate] = std::pair(in_flight.front().step, in_flight.front().rate);
+    const Launched launched = std::move(in_flight.front());
     in_flight.pop_front();
-    if (!facts.finite) stop_for_non_finite(step);
-    tell(&Callback::step_finished, {step / epoch_steps, step, step % epoch_steps, epoch_steps,
-                                    facts.loss_sum / facts.loss_weight, rate});
+    look_at(facts, launched.step);
+    tell_of_step(facts, launched);
     if (facts.notes.stop + facts.notes.interrupt > 0)
       done.signal = facts.notes.interrupt > 0 ? SIGINT : SIGTERM;
     save_due = save_due || facts.notes.save > 0;
@@ -70,6 +127,7 @@ StepSums Trainer::State::sums_of(int64_t step) {
     if (loss.sum.defined()) loss.sum.backward();
     buffers.store(micro_batch.leaf, micro_batch.counts ? batch.count() : 0);
   }
+  const Stopwatch waiting(gradient_seconds);
   return reducer.finish();
 }
 
@@ -88,6 +146,7 @@ StepNotes Trainer::State::notes() const {
 
 Batch Trainer::State::next_batch(int64_t step, const MicroBatch& micro_batch) {
   try {
+    const Stopwatch waiting(data_seconds);
     return upload(*reader->next());
   } catch (const DataError& e) {
     throw DataError(e.what(), " (", place_of(micro_batch, step / epoch_steps), ")");
@@ -112,7 +171,7 @@ WeightedSum Trainer::State::forward(const MicroBatch& micro_batch, const Batch& 
   const WeightedSum loss = loss_of(output, batch);
   if (!micro_batch.counts) return {loss.sum * 0, loss.weight * 0};
   measure(train_sums, micro_batch.leaf, output, batch, loss);
-  return loss;
+  return loss_scale ? loss_scale->scaled(loss) : loss;
 }
 
 WeightedSum Trainer::State::loss_of(const Parts& output, const Batch& batch) const {
@@ -150,6 +209,7 @@ void Trainer::State::train_epoch() {
   const int64_t first = steps;
   set_training(plan.model.module(), plan.freeze);
   epoch_finished = false;
+  tell(&Callback::epoch_started, steps / epoch_steps);
   const size_t ahead = upload.device().is_cpu() ? 0 : 1;  // steps that the host does not wait for
   do {
     launch_step();
@@ -165,85 +225,49 @@ void Trainer::State::train_epoch() {
   epoch_samples += std::min(samples, (steps - first) * numerics.accumulate * plan.batch_size);
 }
 
-// With the weights' average in their place where the plan asks for it.
-bool Trainer::State::validate(EpochReport& report) {
-  if (!plan.ema || !plan.ema->validate || !context.validate) return evaluate(report);
-  optimizer.exchange_with_average();
-  const bool measured = evaluate(report);
-  optimizer.exchange_with_average();
-  return measured;
-}
-
-// What the first validation and each epoch's measure. False: stopped on the way, nothing was measured.
-bool Trainer::State::evaluate(EpochReport& report) {
-  buffers.combine_into_module(buffers.gathered(comm));
-  if (!context.validate) return true;
-  tell(&Callback::validation_started, validation_samples);
-  OrderedSums sums(chunk_count(validation_samples), columns_of(plan.metrics, MetricStage::validate),
-                   upload.device());
-  SampleRows rows(plan.metrics, validation_samples);
-  FigureSums figures(plan.figures);
-  agree(comm, [&] {
-    for_each_chunk(plan.model, context.validate, validation_samples, plan.validate,
-                   reader_options(plan.validate.shuffle), upload, options.inference_mode, comm.rank(),
-                   comm.size(), [&](const ChunkOutput& out) {
-                     measure(sums, out.chunk, out.output, out.batch, loss_of(out.output, out.batch));
-                     rows.add(out.chunk, out.output, out.batch);
-                     figures.add(out.output, out.batch);
-                     tell(&Callback::validation_chunk_finished, out.chunk);
-                     return context.stop_signal() == 0;
-                   });
-  });
-  if (stop_agreed()) return false;
-  const auto totals = sums.totals(comm);
-  report.values.emplace_back("loss/validate", mean_of(totals[0]));
-  append_values(report.values, plan.metrics, MetricStage::validate, totals, &rows, comm);
-  if (plan.figures.empty()) return true;
-  figures.all_reduce(comm);
-  agree(comm, [&] { report.figures = figures.drawn(); });
-  return true;
-}
-
-// Whether any rank was asked to stop; then all know the signal.
-bool Trainer::State::stop_agreed() {
-  const int signal = context.stop_signal();
-  std::array<int64_t, 2> asked = {signal != 0, signal == SIGINT};
-  const Errand errand("stop");
-  comm.all_reduce({asked.data(), std::ssize(asked), DType::i64}, ReduceOp::max);
-  if (asked[0] != 0) done.signal = asked[1] != 0 ? SIGINT : SIGTERM;
-  return asked[0] != 0;
-}
-
-void Trainer::State::first_validation() {
-  EpochReport report;
-  if (!validate(report)) return;
-  tell(&Callback::first_validation_finished, report);
-  if (steps == 0) epoch_finished = true;
+// To the end of the plan, or to where a stop is asked for.
+void Trainer::State::run() {
+  if (validates_first)
+    first_validation();
+  else if (steps == 0)
+    epoch_finished = true;
+  while (!stopping()) {
+    if (!epoch_finished && at_epoch_end()) {
+      finish_epoch();
+    } else if (total_steps >= 0 && steps >= total_steps) {
+      break;
+    } else {
+      train_epoch();
+    }
+  }
 }
 
 // Everything between the last step of an epoch and the first of the next.
 void Trainer::State::finish_epoch() {
   EpochReport report{
-      epoch(), steps, {}, epoch_seconds > 0 ? static_cast<double>(epoch_samples) / epoch_seconds : 0};
+      .epoch = epoch(),
+      .step = steps,
+      .samples_per_second = epoch_seconds > 0 ? static_cast<double>(epoch_samples) / epoch_seconds : 0,
+      .seconds = epoch_seconds,
+      .data_seconds = data_seconds,
+      .gradient_seconds = gradient_seconds};
   const bool due = (report.epoch + 1) % options.check_val_every_n_epoch == 0;
   const auto totals = train_sums.totals(comm);
   report.values.emplace_back("loss/train_epoch", mean_of(totals[0]));
   append_values(report.values, plan.metrics, MetricStage::train, totals, nullptr, comm);
   if (const auto rates = rates_at(steps - 1); !plan.groups.empty())
     for (size_t i = 0; i < rates.size(); ++i) report.values.emplace_back("lr/" + groups.names[i], rates[i]);
-  if (due && !validate(report)) return;
+  if (due && !validate(report, validation_samples)) return;
   agree(comm, [&] {
     if (!due && context.validate) return;  // what callbacks watch is not measured in this epoch
     for (const auto& callback : plan.callbacks)
-      if (const Signal signal = callback->epoch_finished(report);
-          signal.stop && done.stopped_by.empty() && may_end())
-        done.stopped_by = signal.reason.empty() ? callback->name() : signal.reason;
+      heed(*callback, callback->epoch_finished(report), report.values);
   });
   for (const auto& recorder : context.recorders) recorder->epoch_finished(report);
   done.values = report.values;
   epoch_finished = true;
   if (!within_epoch()) train_sums.clear();  // else the run ends here, and may be made longer
-  epoch_seconds = 0;
+  epoch_seconds = data_seconds = gradient_seconds = 0;
   epoch_samples = 0;
   save();
   tell(&Callback::checkpoint_saved, report);
@@ -287,27 +311,20 @@ Trainer::Trainer(TrainPlan plan, TrainerOptions options, TrainerContext context)
 
 Trainer::~Trainer() = default;
 
-FitResult Trainer::fit() {
+FitResult Trainer::fit() try {
   State& s = *state_;
   const bool validates = s.context.validate != nullptr;
-  const FitReport fit_report{s.epoch_batches, s.epoch_steps,        s.options.max_epochs,
-                             s.samples,       s.validation_samples, measured_tags(s.plan, validates),
-                             s.steps,         s.validates_first};
+  const FitReport fit_report{s.epoch_batches,      s.epoch_steps,
+                             s.options.max_epochs, s.samples,
+                             s.validation_samples, measured_tags(s.plan, validates),
+                             s.groups.names,       s.steps,
+                             s.validates_first};
   if (s.options.enable_model_summary)
     for (const auto& line : model_summary(s.plan.model.module())) s.context.log.info(line);
   agree(s.comm, [&] { s.tell<const FitReport&>(&Callback::fit_started, fit_report); });
   s.reader = s.open_reader();
   if (s.options.enable_checkpointing) s.context.checkpoints.expect(s.snapshot());
-  if (s.validates_first) s.first_validation();
-  while (!s.stopping()) {
-    if (!s.epoch_finished && s.at_epoch_end()) {
-      s.finish_epoch();
-    } else if (s.total_steps >= 0 && s.steps >= s.total_steps) {
-      break;
-    } else {
-      s.train_epoch();
-    }
-  }
+  s.run();
   s.reader.reset();
   if (s.done.signal != 0 || !s.epoch_finished) s.save();  // it ends on the way
   s.finish_saving();
@@ -315,7 +332,16 @@ FitResult Trainer::fit() {
   s.done.epochs = s.steps == 0 ? 0 : s.epoch() + 1;
   s.done.device_memory = most_memory(s.upload.device());
   s.comm.all_reduce({&s.done.device_memory, 1, DType::i64}, ReduceOp::max);
+  s.tell<const FitEnd&>(&Callback::fit_finished,
+                        {s.done.epochs, s.done.steps, s.done.stopped_by, s.done.signal});
   return s.done;
+} catch (const std::exception& e) {
+  for (const auto& callback : state_->plan.callbacks) try {
+      callback->failed(e);
+    } catch (const std::exception& another) {
+      state_->context.log.warn(callback->name(), " has failed in turn: ", another.what());
+    }
+  throw;
 }
 
 }  // namespace lab

@@ -36,6 +36,7 @@ Snapshot Trainer::State::snapshot() {
         snapshot.rest.push_back({saved_name(name, slot.name), FlatParameters::view(flat, slot)});
   snapshot.rest.push_back({"lab.buffers", sets});
   if (within_epoch()) snapshot.rest.push_back({"lab.train_sums", train_sums.gathered(comm)});
+  if (loss_scale) snapshot.rest.push_back({"lab.loss_scale", loss_scale->state()});
   if (!time_is_over) snapshot.state.stopped_by = done.stopped_by;
   for (const auto& callback : plan.callbacks)
     snapshot.state.callbacks.emplace_back(callback->name(), callback->state());
@@ -108,7 +109,7 @@ void Trainer::State::restore() {
   // then begin with the module's; whether there is an average of the weights, which else begins with them.
   const std::string averaged = saved_name(ShardedOptimizer::average_name, parameters.slots().front().name);
   const auto has = [&](const std::string& name) { return context.resume && context.resume->file.find(name); };
-  std::array<int64_t, 3> flags = {context.begins, has("lab.buffers"), has(averaged)};
+  std::array<int64_t, 4> flags = {context.begins, has("lab.buffers"), has(averaged), has("lab.loss_scale")};
   comm.broadcast({flags.data(), std::ssize(flags), DType::i64}, 0);
   const torch::NoGradGuard no_grad;
   const RunState state = run_state_from_json(json);
@@ -131,12 +132,13 @@ void Trainer::State::restore() {
                                 FlatParameters::in_order(saved_tensor(saved_name(name, slot.name)), slot));
   const at::Tensor saved_buffers = flags[1] != 0 ? saved_tensor("lab.buffers") : at::Tensor();
   const at::Tensor saved_sums = within_epoch() ? saved_tensor("lab.train_sums") : at::Tensor();
+  if (loss_scale && flags[3] != 0) loss_scale->restore(saved_tensor("lab.loss_scale"));
   agree(comm, [&] {
     if (saved_buffers.defined()) buffers.restore(saved_buffers);
     if (saved_sums.defined()) train_sums.restore(saved_sums, leaves_of(numerics, comm.rank(), comm.size()));
   });
   if (flags[0] != 0 && steps == 0) epoch_finished = false;
-  validates_first = flags[0] != 0 || (steps == 0 && !epoch_finished);
+  validates_first = validates_first && (flags[0] != 0 || (steps == 0 && !epoch_finished));
 }
 
 }  // namespace lab

@@ -66,6 +66,9 @@ Trainer::State::State(TrainPlan p, TrainerOptions o, TrainerContext c)
                                              context.validate->size())
                                       : "");
   reducer.want(optimizer.part());
+  validates_first = options.num_sanity_val_steps != 0;
+  if (options.precision == "16-mixed")
+    loss_scale = std::make_unique<LossScale>(plan.batch_size, upload.device());
   if (plan.plateau) plan.callbacks.push_back(plateau = std::make_shared<ReduceOnPlateau>(*plan.plateau));
   if (options.sync_batchnorm) sync = std::make_unique<SyncBatchNorm>(plan.model.module(), comm);
   if (options.max_epochs >= 0) total_steps = options.max_epochs * epoch_steps;

@@ -15,16 +15,17 @@
 #include "lab/train/sharded_optimizer.h"
 #include "lab/train/sync_batch_norm.h"
 #include "lab/train/trainer.h"
+#include "train/loss_scale.h"
 
 namespace lab {
 
 // One per rank. The members are in trainer.cpp (the loop), trainer_state.cpp (how it begins),
-// trainer_resume.cpp (checkpoints) and gradient_check.cpp.
+// trainer_validation.cpp, trainer_resume.cpp (checkpoints) and gradient_check.cpp.
 struct Trainer::State {
   // An optimizer step that the device was given.
   struct Launched {
     int64_t step = 0;
-    double rate = 0;
+    std::vector<double> rates;
     Arriving facts;
   };
   using Clock = std::chrono::steady_clock;
@@ -53,9 +54,12 @@ struct Trainer::State {
   bool time_is_over = false;  // which is no end for a run that goes on
   double epoch_seconds = 0;   // of training in this process
   int64_t epoch_samples = 0;
+  double data_seconds = 0, gradient_seconds = 0;  // of the epoch's
   std::unique_ptr<Reader> reader;
   std::deque<Launched> in_flight;  // steps that are done, or will be, and were not told of yet
-  at::Tensor skip;                 // 1 when one of them is not finite: then they all change nothing
+  at::Tensor skip;  // 1 when one of them is not finite: then they all change nothing, unless it is skipped
+  std::unique_ptr<LossScale> loss_scale;  // null: losses are as they are
+  int64_t skipped = 0;                    // steps in a row
   bool save_due = false;
   FitResult done;
 
@@ -83,6 +87,10 @@ struct Trainer::State {
 
   void launch_step();
   void settle(size_t still_in_flight);
+  bool skips() const { return options.on_non_finite == "skip" || loss_scale; }
+  void look_at(const StepFacts& facts, int64_t step);
+  void heed(const Callback& callback, const Signal& signal, Values& values);
+  void tell_of_step(const StepFacts& facts, const Launched& launched);
   StepSums sums_of(int64_t step);
   Batch next_batch(int64_t step, const MicroBatch& micro_batch);
   void prepare(int64_t step, const MicroBatch& micro_batch);
@@ -93,8 +101,8 @@ struct Trainer::State {
   void measure(OrderedSums& sums, int64_t row, const Parts& output, const Batch& batch,
                const WeightedSum& loss) const;
   WeightedSum loss_of(const Parts& output, const Batch& batch) const;
-  bool validate(EpochReport& report);
-  bool evaluate(EpochReport& report);
+  bool validate(EpochReport& report, int64_t count);
+  bool evaluate(EpochReport& report, int64_t count);
   bool stop_agreed();
   Snapshot snapshot();
   void save();
@@ -122,6 +130,7 @@ struct Trainer::State {
   int64_t epoch() const { return std::max<int64_t>(steps - 1, 0) / epoch_steps; }  // of the last step
   bool stopping() const { return done.signal != 0 || !done.stopped_by.empty(); }
   [[noreturn]] void stop_for_non_finite(int64_t step);
+  void run();
 
   template <class Report>
   void tell(void (Callback::*hook)(Report), std::type_identity_t<Report> report) {

@@ -174,9 +174,9 @@ class Player final : public lab::Callback {
   explicit Player(int64_t parameters) : parameters_(parameters) {}
   std::string name() const override { return "player"; }
   void fit_started(const lab::FitReport&) override { wait(); }
-  void step_finished(const lab::StepReport& report) override {
+  lab::Signal step_finished(const lab::StepReport& report) override {
     loss_ += report.loss;
-    if (asked_ == 0 || ++done_ < asked_) return;
+    if (asked_ == 0 || ++done_ < asked_) return {};
     if (torch::cuda::is_available()) torch::cuda::synchronize();
     const double seconds = std::chrono::duration<double>(Clock::now() - start_).count();
     const at::Context& settings = at::globalContext();
@@ -184,6 +184,7 @@ class Player final : public lab::Callback {
                         " parameters=", parameters_, " tf32_convolutions=", settings.allowTF32CuDNN(),
                         " tf32_products=", settings.allowTF32CuBLAS(), " tries=", settings.benchmarkCuDNN()));
     wait();
+    return {};
   }
 
  private:

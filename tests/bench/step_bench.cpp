@@ -92,16 +92,17 @@ class Player final : public lab::Callback {
   explicit Player(Counted& counted) : counted_(counted) {}
   std::string name() const override { return "player"; }
   void fit_started(const lab::FitReport&) override { wait(); }
-  void step_finished(const lab::StepReport& report) override {
+  lab::Signal step_finished(const lab::StepReport& report) override {
     loss_ += report.loss;
     const auto seconds = rounds_.advance();
-    if (!seconds) return;
+    if (!seconds) return {};
     const auto each = [&](auto sum) {
       return static_cast<double>(sum) / static_cast<double>(rounds_.done());
     };
     rounds_.say(lab::text("seconds=", *seconds, " loss=", each(loss_),
                           " collectives=", each(counted_.collectives), " bytes=", each(counted_.bytes)));
     wait();
+    return {};
   }
 
  private:

@@ -27,7 +27,10 @@ class Listening final : public Callback {
   explicit Listening(Trained& trained) : trained_(trained) {}
   std::string name() const override { return "listening"; }
   void fit_started(const FitReport& report) override { trained_.fit = report; }
-  void step_finished(const StepReport& report) override { trained_.steps.push_back(report); }
+  Signal step_finished(const StepReport& report) override {
+    trained_.steps.push_back(report);
+    return {};
+  }
 
  private:
   Trained& trained_;

@@ -17,7 +17,10 @@
 class Heard final : public lab::Callback {
  public:
   std::string name() const override { return "heard"; }
-  void step_finished(const lab::StepReport& report) override { steps.push_back(report); }
+  lab::Signal step_finished(const lab::StepReport& report) override {
+    steps.push_back(report);
+    return {};
+  }
   void first_validation_finished(const lab::EpochReport& report) override { first = report; }
   lab::Signal epoch_finished(const lab::EpochReport& report) override {
     epochs.push_back(report);

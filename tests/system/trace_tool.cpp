@@ -39,7 +39,10 @@ class Trace {
 class LossRecorder final : public lab::Callback {
  public:
   std::string name() const override { return "loss recorder"; }
-  void step_finished(const lab::StepReport& report) override { losses.push_back(report.loss); }
+  lab::Signal step_finished(const lab::StepReport& report) override {
+    losses.push_back(report.loss);
+    return {};
+  }
   std::vector<double> losses;
 };
 

@@ -78,7 +78,7 @@ def effects(new):
     yield "log_every_n_steps", len(new(init(log_every_n_steps=2)).points("loss/train_step")) == 4
     yield "check_val_every_n_epoch", len(new(init(max_epochs=4, check_val_every_n_epoch=2)).points("loss/validate")) == 3
     for key, value in (("gradient_clip_val", 0.01), ("seed", 5), ("matmul_precision", "medium"),
-                       ("precision", "64-true"), ("precision", "bf16-mixed"), ("precision", "bf16-true")):
+                       ("precision", "64-true"), ("precision", "bf16-mixed"), ("precision", "16-mixed"), ("precision", "bf16-true")):
         yield key, new(init(**{key: value})).weights != plain.weights
     clipped = init(gradient_clip_val=0.01)
     yield "gradient_clip_algorithm", (new({**clipped, **init(gradient_clip_algorithm="value")}).weights
@@ -86,6 +86,9 @@ def effects(new):
     yield "numerics", new({**init(numerics="canonical")}).weights != plain.weights
     yield "virtual_ranks", (new(init(numerics="canonical", virtual_ranks=4)).weights
                             != new(init(numerics="canonical")).weights)
+    first = new(init(num_sanity_val_steps=0))
+    yield "num_sanity_val_steps", (len(first.points("loss/validate")), len(plain.points("loss/validate")), first.weights) == (
+        1, 2, plain.weights)
     yield "memory_format", "channels_last" in (new(init(memory_format="channels_last")).folder / "config.toml").read_text()
     yield "accelerator", new(init(accelerator="gpu")).code == 69
     yield "devices", new(init(devices=2)).code == 78 and new(init(devices=1)).code == 0
@@ -112,7 +115,7 @@ ELSEWHERE = {
 
 # Key, wrong value, what the message says.
 WRONG = [
-    ("max_epochs", -2, "at least -1"), ("max_steps", 1.5, "wants an integer"), ("min_epochs", -1, "at least 0"),
+    ("max_epochs", -2, "at least -1"), ("num_sanity_val_steps", -2, "at least -1"), ("max_steps", 1.5, "wants an integer"), ("min_epochs", -1, "at least 0"),
     ("min_steps", "x", "wants an integer"), ("max_time", "12 hours", "days, hours, minutes and seconds"),
     ("max_time", "00:00:00:00", "days, hours, minutes and seconds"),
     *[(key, value, "a number of batches, or a share of them from 0.0 to 1.0")
@@ -123,7 +126,7 @@ WRONG = [
     ("log_every_n_steps", 0, "at least 1"), ("check_val_every_n_epoch", 0, "at least 1"),
     ("gradient_clip_val", -1, "at least 0"), ("gradient_clip_algorithm", "norms", 'did you mean "norm"'),
     ("gradient_compression", "fp16", '"none", "bf16"'), ("sync_batchnorm", 1, "wants a boolean"),
-    ("strategy", "fsdp", '"ddp", "zero1"'), ("precision", "bf16", "bf16-mixed"), ("precision", "16-mixed", "bf16-mixed"),
+    ("strategy", "fsdp", '"ddp", "zero1"'), ("precision", "bf16", "bf16-mixed"), ("on_non_finite", "roll back", '"stop", "skip"'),
     ("memory_format", "nhwc", "channels_last"), ("accelerator", "tpu", '"auto", "cpu", "gpu"'),
     ("matmul_precision", "low", "highest"), ("devices", 0, '"auto" or a number of ranks'),
     ("devices", "all", '"auto" or a number of ranks'), ("num_nodes", 0, "at least 1"),
@@ -140,7 +143,7 @@ WRONG = [
     ("profiler", "simple", "perf and nsys"), ("plugins", 1, "--backend"), ("barebones", True, "worth leaving out"),
     ("use_distributed_sampler", True, "its share of every batch"), ("model_registry", "x", "task.output_uri"),
     ("reload_dataloaders_every_n_epochs", 1, "epoch's number"), ("enable_autolog_hparams", True, "always recorded"),
-    ("val_check_interval", 0.5, "check_val_every_n_epoch"), ("num_sanity_val_steps", 2, "begins with a validation"),
+    ("val_check_interval", 0.5, "check_val_every_n_epoch"),
     ("limit_test_batches", 2, "limit_predict_batches"), ("max_epoch", 2, 'did you mean "max_epochs"'),
 ]
 

@@ -15,8 +15,9 @@ class LeafBuffers {
  public:
   LeafBuffers(torch::nn::Module& module, Range own_leaves, int64_t all_leaves);
 
-  void load(int64_t leaf);                    // this leaf's set into the module, before its forward
-  void store(int64_t leaf, int64_t samples);  // and back after it; samples it has just seen
+  void load(int64_t leaf);                          // this leaf's set into the module, before its forward
+  void store(int64_t leaf, int64_t samples);        // and back after it; samples it has just seen
+  const at::Tensor& sets() const { return sets_; }  // that store() changes
 
   // Floating buffers: the mean of all leaves' sets, weighted by the samples each has seen, added in leaf
   // order; integer ones: the largest. Into the module; the sets stay as they are.

@@ -29,4 +29,17 @@ Loss bce_with_logits(std::string target = "labels");
 // Mean over all elements of the squared difference.
 Loss mse(std::string target = "labels");
 
+// One of several losses that a model learns by.
+struct LossTerm {
+  std::string name;
+  Loss loss;
+  double factor = 1;
+};
+// The sum of `factor` times each term's mean. Exact over ranks and micro-batches where the terms' weights are
+// in a constant ratio, as samples and their elements are; else each term is weighted by the first one's
+// weight. loss_terms() measures each.
+//   const std::vector<LossTerm> terms = {{"class", cross_entropy()}, {"smooth", smoothness, 0.1}};
+//   return {.loss = total(terms), .metrics = {loss_terms(terms)}, ...
+Loss total(std::vector<LossTerm> terms);
+
 }  // namespace lab

@@ -42,6 +42,8 @@ struct Metric {
 
 // The sum of all sums over the sum of all weights.
 Metric weighted_mean(std::string name, std::function<WeightedSum(const Parts&, const Batch&)> sum);
+// The mean of each of these losses, without its factor: "loss (STAGE)/NAME".
+Metric loss_terms(const std::vector<LossTerm>& terms);
 // Any function of a batch as a mean weighted by its number of samples (torch-lab's PooledMean).
 Metric pooled_mean(std::string name, std::function<at::Tensor(const Parts& output, const Batch& batch)> mean);
 

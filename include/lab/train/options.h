@@ -27,7 +27,8 @@ struct TrainerOptions {
   int64_t accumulate_grad_batches = 1;               // of an optimizer step
   int64_t log_every_n_steps = 50;
   int64_t check_val_every_n_epoch = 1;
-  double gradient_clip_val = 0;  // 0: no clipping
+  int64_t num_sanity_val_steps = -1;  // batches of the validation before the first step; -1: all, 0: none
+  double gradient_clip_val = 0;       // 0: no clipping
   std::string gradient_clip_algorithm = "norm";
   std::string strategy = "ddp";
   std::string precision = "32-true";
@@ -38,6 +39,7 @@ struct TrainerOptions {
   std::variant<bool, std::string> deterministic = false;  // torch's; "warn": where it can't, it says so
   bool benchmark = false;                                 // of cuDNN's algorithms
   bool detect_anomaly = false;                            // of autograd
+  std::string on_non_finite = "stop";                     // what a step's sums that are not finite lead to
   bool inference_mode = true;                             // in validation and prediction
   bool enable_model_summary = true;
   std::string matmul_precision = "highest";

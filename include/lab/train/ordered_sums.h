@@ -27,6 +27,7 @@ class OrderedSums {
   void add(int64_t row, size_t column, std::span<const at::Tensor> numbers);
   bool has(size_t column) const { return places_[column].numbers > 0; }
   void clear();
+  std::vector<at::Tensor> tensors() const { return {ordered_, whole_}; }  // that add() changes
   // The sums of each column over all rows of all ranks. Every rank must call.
   std::vector<std::vector<double>> totals(Communicator& comm) const;
   // Everything of all ranks, for a checkpoint: (rows, pairs, 2) doubles. A column fills as many pairs as it

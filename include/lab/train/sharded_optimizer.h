@@ -51,6 +51,8 @@ class ShardedOptimizer {
   // step. Collective.
   std::vector<NamedTensor> state_on_rank_0() const;
   std::vector<std::string> state_names() const;
+  // One of the steps that were done was skipped: it does not count for the average.
+  void was_skipped() { --updates_; }
   void restore_state(const std::string& name, Range elements, const at::Tensor& values);
 
   std::string name() const { return optimizer_->name(); }

@@ -56,6 +56,32 @@ lab::Batch labels(at::Tensor tensor) {
   return batch;
 }
 
+TEST(LossTerms, TheirTotalIsTheWeightedSumOfTheirMeans) {
+  torch::manual_seed(1);
+  const at::Tensor output = torch::randn({5, 3}, torch::requires_grad()), target = torch::rand({5, 3});
+  const lab::Loss rows = [](const lab::Parts& out, const lab::Batch& batch) {  // one number for each sample
+    return lab::WeightedSum{(out.only().sum(1) - batch["labels"].sum(1)).abs().sum(), torch::tensor(5.0F)};
+  };
+  const std::vector<lab::LossTerm> terms = {{"squares", lab::mse()}, {"rows", rows, 0.25}};
+  const auto batch = labels(target);
+  const lab::WeightedSum all = lab::total(terms)(lab::Parts(output), batch);
+  const at::Tensor squares = torch::mse_loss(output, target),
+                   sums = (output.sum(1) - target.sum(1)).abs().mean();
+  EXPECT_TRUE(torch::allclose(all.sum / all.weight, squares + 0.25 * sums));
+  EXPECT_TRUE(torch::allclose(torch::autograd::grad({all.sum / all.weight}, {output})[0],
+                              torch::autograd::grad({squares + 0.25 * sums}, {output})[0]));
+
+  const lab::Metric each = lab::loss_terms(terms);
+  EXPECT_EQ(each.keys, (std::vector<std::string>{"squares", "rows"}));
+  std::vector<double> numbers;
+  for (const at::Tensor& number : each.count(lab::Parts(output), batch))
+    numbers.push_back(number.item<double>());
+  const auto means = each.values(numbers);
+  EXPECT_NEAR(means.at(0), squares.item<double>(), 1e-6);
+  EXPECT_NEAR(means.at(1), sums.item<double>(), 1e-6);
+  EXPECT_THROW(lab::total({}), lab::ConfigError);
+}
+
 struct SumOfParts : torch::nn::Module {
   at::Tensor forward(const lab::Batch& batch) { return batch["left"] + batch["right"]; }
 };

@@ -1,0 +1,21 @@
+#pragma once
+// What a step has changed beside the parameters, back to what it was where the step was skipped.
+
+#include <ATen/core/Tensor.h>
+
+#include <vector>
+
+namespace lab {
+
+// Keeps copies of these tensors from when it is made. One thread; nothing waits for a GPU.
+class Undo {
+ public:
+  explicit Undo(std::vector<at::Tensor> tensors);
+  // skip: a scalar, 1 or 0, on the tensors' device.
+  void where(const at::Tensor& skip);
+
+ private:
+  std::vector<at::Tensor> tensors_, before_;
+};
+
+}  // namespace lab
