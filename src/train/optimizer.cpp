@@ -51,7 +51,8 @@ class FlatAdamW final : public Optimizer {
   void step(at::Tensor& parameters, at::Tensor& gradients, const at::Tensor& divisor, const at::Tensor& skip,
             const std::vector<double>& rates) override {
     steps_.add_(1);
-    if (skip.defined()) steps_.sub_(skip);  // what is skipped is no step of the averages
+    if (skip.defined() && !(skip.is_cpu() && skip.item<float>() == 0))
+      steps_.sub_(skip);  // what is skipped is no step of the averages
     const Pieces values = cut_.of(parameters), sums = cut_.of(gradients);
     for (size_t g = 0; g < cut_.groups(); ++g) {
       if (values[g].empty()) continue;

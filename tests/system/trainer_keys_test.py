@@ -110,12 +110,13 @@ ELSEWHERE = {
     "on_checkpoint_error": "disk_test.py", "hang_seconds": "watchdog_test.py", "bucket_cap_mb": "nccl_test.py",
     "limit_predict_batches": "here, predictions()", "detect_anomaly": "here, diverging()",
     "deterministic": "unit_train, TrainerOptions", "benchmark": "only cuDNN knows it",
-    "inference_mode": "unit_train, TrainerOptions",
+    "inference_mode": "unit_train, TrainerOptions", "on_non_finite": "mpi tests, SkippedStepsTest",
 }
 
 # Key, wrong value, what the message says.
 WRONG = [
-    ("max_epochs", -2, "at least -1"), ("num_sanity_val_steps", -2, "at least -1"), ("max_steps", 1.5, "wants an integer"), ("min_epochs", -1, "at least 0"),
+    ("max_epochs", -2, "at least -1"), ("num_sanity_val_steps", -2, "at least -1"),
+    ("max_steps", 1.5, "wants an integer"), ("min_epochs", -1, "at least 0"),
     ("min_steps", "x", "wants an integer"), ("max_time", "12 hours", "days, hours, minutes and seconds"),
     ("max_time", "00:00:00:00", "days, hours, minutes and seconds"),
     *[(key, value, "a number of batches, or a share of them from 0.0 to 1.0")
@@ -126,7 +127,8 @@ WRONG = [
     ("log_every_n_steps", 0, "at least 1"), ("check_val_every_n_epoch", 0, "at least 1"),
     ("gradient_clip_val", -1, "at least 0"), ("gradient_clip_algorithm", "norms", 'did you mean "norm"'),
     ("gradient_compression", "fp16", '"none", "bf16"'), ("sync_batchnorm", 1, "wants a boolean"),
-    ("strategy", "fsdp", '"ddp", "zero1"'), ("precision", "bf16", "bf16-mixed"), ("on_non_finite", "roll back", '"stop", "skip"'),
+    ("strategy", "fsdp", '"ddp", "zero1"'), ("precision", "bf16", "bf16-mixed"),
+    ("on_non_finite", "roll back", '"stop", "skip"'),
     ("memory_format", "nhwc", "channels_last"), ("accelerator", "tpu", '"auto", "cpu", "gpu"'),
     ("matmul_precision", "low", "highest"), ("devices", 0, '"auto" or a number of ranks'),
     ("devices", "all", '"auto" or a number of ranks'), ("num_nodes", 0, "at least 1"),

@@ -21,7 +21,7 @@ struct FitReport {
   int64_t max_epochs = -1;
   int64_t samples = 0, validation_samples = 0;
   std::vector<std::string> tags = {};    // of everything that is measured at the end of an epoch
-  std::vector<std::string> groups = {};  // of parameters, in StepReport's order; empty: there is one
+  std::vector<std::string> groups = {};  // of parameters, in StepReport's order
   int64_t steps_done = 0;                // when an earlier run is continued
   bool validates_first = true;           // first_validation_finished comes before the first step
 };

@@ -1,6 +1,7 @@
 // Buckets, schedules, optimizers, losses, early stopping: the pieces of a plan, each by itself.
 
 #include <gtest/gtest.h>
+#include <torch/csrc/autograd/autograd.h>
 #include <torch/nn.h>
 #include <torch/optim.h>
 
