@@ -32,7 +32,8 @@ at::Tensor LossScale::state() const {
 
 void LossScale::restore(const at::Tensor& state) {
   if (state.numel() != 2)
-    throw DataError("the checkpoint's lab.loss_scale has ", state.numel(), " numbers, not 2");
+    throw DataError("the checkpoint's lab.loss_scale has ", state.numel(),
+                    " numbers, not 2; take another checkpoint, or its weights only");
   scale_.copy_(state.narrow(0, 0, 1));
   growing_.copy_(state.narrow(0, 1, 1));
 }

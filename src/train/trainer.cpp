@@ -67,11 +67,11 @@ void Trainer::State::look_at(const StepFacts& facts, int64_t step) {
   optimizer.was_skipped();
   const bool overflow = loss_scale && std::isfinite(facts.loss_sum);  // which a smaller scale mends
   if (overflow && skipped <= most_in_a_row) return;
-  if (options.on_non_finite == "stop" || skipped > most_in_a_row) stop_for_non_finite(step);
   try {
     stop_for_non_finite(step);
   } catch (const AgreedError& e) {
-    if (e.code() != ExitCode::bad_data) throw;
+    const bool goes_on = options.on_non_finite == "skip" && skipped <= most_in_a_row;
+    if (!goes_on || e.code() != ExitCode::bad_data) throw;
     context.log.warn("a step is skipped: ", e.what());
   }
 }

@@ -3,7 +3,6 @@
 #include <signal.h>
 #include <torch/types.h>
 
-#include <algorithm>
 #include <array>
 
 #include "lab/comm/agreement.h"
@@ -66,8 +65,10 @@ bool Trainer::State::stop_agreed() {
 void Trainer::State::first_validation() {
   EpochReport report;
   const int64_t most = options.num_sanity_val_steps;
-  if (!validate(report, most < 0 ? validation_samples : std::min(validation_samples, most * plan.batch_size)))
-    return;
+  const int64_t count =
+      most < 0 ? validation_samples
+               : limited_samples(most, validation_samples, plan.batch_size, "num_sanity_val_steps");
+  if (!validate(report, count)) return;
   tell(&Callback::first_validation_finished, report);
   if (steps == 0) epoch_finished = true;
 }
