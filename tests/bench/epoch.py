@@ -39,6 +39,10 @@ def missing(lightning):
     """Why there is nothing to compare with, or None."""
     if not FASHION.exists():
         return f"{FASHION} is not there; install Debian's package dataset-fashion-mnist"
+    return no_lightning(lightning)
+
+
+def no_lightning(lightning):
     if subprocess.run([lightning, "-c", "import pytorch_lightning"], capture_output=True, check=False).returncode:
         return f"{lightning} has no pytorch_lightning; name another Python by --lightning"
     return None

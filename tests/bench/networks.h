@@ -22,18 +22,19 @@ inline torch::nn::Sequential mlp(const std::vector<int64_t>& widths) {
   return layers;
 }
 
-// 0.67 M, 10.02 M, 1.20 M and 0.11 M parameters; "digits" is the network of configs/mnist.toml.
+// 0.67 M, 10.02 M, 0.05 M, 1.20 M and 0.11 M parameters; "digits" is the network of configs/mnist.toml.
 inline torch::nn::Sequential network(const std::string& name) {
   using namespace torch::nn;
   if (name == "mlp") return mlp({512, 512});
   if (name == "mlp10m") return mlp({2048, 2048, 2048});
+  if (name == "mlp64") return mlp({64});
   if (name == "cnn")
     return Sequential(Conv2d(1, 32, 3), ReLU(), Conv2d(32, 64, 3), ReLU(), MaxPool2d(2), Flatten(),
                       Linear(64 * 12 * 12, 128), ReLU(), Linear(128, 10));
   if (name == "digits")
     return Sequential(Conv2d(1, 16, 3), ReLU(), MaxPool2d(2), Conv2d(16, 32, 3), ReLU(), MaxPool2d(2),
                       Flatten(), Linear(32 * 5 * 5, 64), ReLU(), Linear(64, 10));
-  throw lab::UsageError("no network ", lab::quoted(name), "; there are mlp, mlp10m, cnn and digits");
+  throw lab::UsageError("no network ", lab::quoted(name), "; there are mlp, mlp10m, mlp64, cnn and digits");
 }
 
 }  // namespace bench

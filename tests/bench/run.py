@@ -2,9 +2,9 @@
 
     run.py BUILD_FOLDER [--only NAME ...] [--rounds N] [--seconds S] [--check] [--lightning PYTHON]
 
-Needs a Python with torch, h5py and numpy, and for epochs and memory one with pytorch_lightning too. Everything runs on
-two cores, the sides by turns (interleaved.py says how). Where a ratio is of times, one under 1 is in lab's favour. Not
-tests: no figure makes it fail. --check times nothing: it holds the sides to equal work, and fails where their losses do
+Needs a Python with torch, h5py and numpy, and for epochs, memory, overhead and start one with pytorch_lightning too.
+Everything runs on two cores, the sides by turns (interleaved.py says how). Where a ratio is of times, one under 1 is in
+lab's favour. Not tests: no figure makes it fail. --check times nothing: it holds the sides to equal work, and fails where their losses do
 not go down alike.
 """
 
@@ -18,6 +18,7 @@ import tempfile
 import all_reduce
 import counts
 import epoch
+import overhead
 import overlap
 import rank_count
 import step_time
@@ -33,6 +34,8 @@ def benchmarks(lightning):
         "overlap": overlap.overlap,
         "oversubscribed": rank_count.oversubscribed,
         "canonical": rank_count.canonical,
+        "overhead": functools.partial(overhead.overhead, lightning=lightning),
+        "precision": overhead.precision,
         "epochs": functools.partial(epoch.epochs, lightning=lightning),
         "memory": functools.partial(epoch.memory, lightning=lightning),
     }

@@ -44,11 +44,27 @@ class Sides:
         """Of this process so far."""
         return int.from_bytes((self.folder / str(pid)).read_bytes(), sys.byteorder)
 
-    def steps(self, network, global_batch, ranks=2, numerics="ordinary", silent=False, memory_format="contiguous"):
+    def steps(self, network, global_batch, ranks=2, numerics="ordinary", silent=False, memory_format="contiguous",
+              precision="32-true", program="step_bench"):
         values = {"config.network": network, "config.data": DIGITS, "config.batch_size": global_batch,
-                  "trainer.init.numerics": numerics, "trainer.init.memory_format": memory_format}
-        return self._lab(f"lab, {network}", ranks, self.build / "step_bench", *(["silent"] if silent else []),
+                  "trainer.init.numerics": numerics, "trainer.init.memory_format": memory_format,
+                  "trainer.init.precision": precision}
+        return self._lab(f"lab, {network}", ranks, self.build / program, *(["silent"] if silent else []),
                          self._step_config, *settings(values))
+
+    def runs(self, network, global_batch, ranks=1):
+        """Steps of whole runs, with their records."""
+        config = self.folder / "run.toml"
+        config.write_text('experiment = "run"\n', encoding="utf-8")
+        values = {"config.network": network, "config.data": DIGITS, "config.batch_size": global_batch,
+                  "trainer.init.default_root_dir": self.folder / "runs", "trainer.init.hang_seconds": 0,
+                  "trainer.init.enable_checkpointing": "false"}
+        return self._lab(f"lab's run, {network}", ranks, self.build / "run_bench", config, "-o", *settings(values))
+
+    def bare(self, network, batch):
+        """A loop on libtorch in C++, with lab's settings of the allocator."""
+        [command] = on_cores([self.build / "bare_bench", network, batch, DIGITS], 1)
+        return self._group(f"bare libtorch, {network}", [command], 1, {**PEER, **SAME_ALLOCATOR})
 
     def sums(self, size, ranks=2):
         return self._lab(f"lab, {size} bytes", ranks, self.build / "reduce_bench", size)
@@ -73,6 +89,13 @@ class Sides:
     def lightning(self, python, *words, allocator=None):
         command = [python, HERE / "lightning_epochs.py", *words, self.folder / "lightning"]
         return self._group(f"Lightning, {words}", [command], 2, {**PEER, **(allocator or {})})
+
+    def lightning_steps(self, python, batch, ranks, allocator=None):
+        """On one process bound to a core, as lab's is, or on two by DDP over gloo, on both cores."""
+        command = [python, HERE / "lightning_steps.py", DIGITS, batch, ranks, self.folder / "lightning"]
+        if ranks == 1:
+            [command] = on_cores(command, 1)
+        return self._group(f"Lightning, {ranks} ranks", [command], ranks, {**PEER, **(allocator or {})})
 
 
 def on_cores(command, ranks):

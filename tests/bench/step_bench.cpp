@@ -22,7 +22,7 @@ struct StepConfig {
 
   static void describe(lab::Fields<StepConfig>& f) {
     using C = StepConfig;
-    f("network", &C::network, lab::one_of({"mlp", "mlp10m", "cnn", "digits"}), "which network");
+    f("network", &C::network, lab::one_of({"mlp", "mlp10m", "mlp64", "cnn", "digits"}), "which network");
     f("data", &C::data, lab::not_empty(), "HDF5 file with /images (N, 28, 28) and /labels (N)");
     f("batch_size", &C::batch_size, lab::between(1, 6000), "global: samples per step over all ranks");
   }
