@@ -4,8 +4,8 @@
 
 Needs a Python with torch, h5py and numpy, and for epochs, memory, overhead and start one with pytorch_lightning too.
 Everything runs on two cores, the sides by turns (interleaved.py says how). Where a ratio is of times, one under 1 is in
-lab's favour. Not tests: no figure makes it fail. --check times nothing: it holds the sides to equal work, and fails where their losses do
-not go down alike.
+lab's favour. Not tests: no figure makes it fail. --check times nothing: it holds the sides to equal work, and fails
+where their losses do not go down alike.
 """
 
 import argparse
@@ -21,6 +21,7 @@ import epoch
 import overhead
 import overlap
 import rank_count
+import start
 import step_time
 from interleaved import Effort, Table
 
@@ -36,6 +37,7 @@ def benchmarks(lightning):
         "canonical": rank_count.canonical,
         "overhead": functools.partial(overhead.overhead, lightning=lightning),
         "precision": overhead.precision,
+        "start": functools.partial(start.start, lightning=lightning),
         "epochs": functools.partial(epoch.epochs, lightning=lightning),
         "memory": functools.partial(epoch.memory, lightning=lightning),
     }
