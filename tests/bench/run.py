@@ -18,6 +18,7 @@ import tempfile
 import all_reduce
 import counts
 import epoch
+import guard
 import overhead
 import overlap
 import rank_count
@@ -37,6 +38,7 @@ def benchmarks(lightning):
         "canonical": rank_count.canonical,
         "overhead": functools.partial(overhead.overhead, lightning=lightning),
         "precision": overhead.precision,
+        "guard": guard.guard,
         "start": functools.partial(start.start, lightning=lightning),
         "epochs": functools.partial(epoch.epochs, lightning=lightning),
         "memory": functools.partial(epoch.memory, lightning=lightning),
