@@ -28,6 +28,7 @@ class Forwarding : public Communicator {
   BufferMemory allocate(int64_t bytes) override { return inner_.allocate(bytes); }
   std::vector<std::vector<Buffer>> view(std::span<const Buffer> mine) override { return inner_.view(mine); }
   Ticket submit(std::function<void()> work) override { return inner_.submit(std::move(work)); }
+  void resign() override { inner_.resign(); }
 
  private:
   Communicator& inner_;

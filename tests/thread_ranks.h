@@ -90,6 +90,7 @@ class ThreadCommunicator final : public Communicator {
     return out;
   }
   Ticket submit(std::function<void()> work) override { return lane_.submit(std::move(work)); }
+  void resign() override { throw Bug("threads do not resign"); }
 
   // Those that give the same color; null for a negative one.
   std::unique_ptr<Communicator> split(int color) {

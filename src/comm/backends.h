@@ -8,8 +8,11 @@
 
 namespace lab {
 
+struct MpiRanks;
+
 // Those ranks of the job that give the same color, in order of rank; null for a negative one. Collective over
-// all ranks of the job.
+// all ranks of the job. Without a job: all that MPI has.
+std::unique_ptr<Communicator> mpi_communicator(const MpiRanks& job, int color);
 std::unique_ptr<Communicator> mpi_communicator(int color = 0);
 
 // The NCCL backend for buffers in the memory of this thread's GPU (use_gpu), each rank with one of its own;

@@ -47,6 +47,7 @@ class Beating final : public Communicator {
     return inner_->view(mine);
   }
   Ticket submit(std::function<void()> work) override { return inner_->submit(std::move(work)); }
+  void resign() override { inner_->resign(); }
   std::unique_ptr<Communicator> take_inner() { return std::move(inner_); }
 
  private:

@@ -20,6 +20,9 @@ struct Call {
   bool operator==(const Call&) const = default;
 };
 
+// What a rank comes for that resigns.
+constexpr Call resignation() { return {.kind = Collective::none}; }
+
 // "all-reduce (sum) of 12 f32"
 std::string in_words(const Call& call);
 

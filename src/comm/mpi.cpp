@@ -57,7 +57,7 @@ std::string place_of(const Notice& notice, bool same_call) {
 
 class Mpi final : public Communicator {
  public:
-  explicit Mpi(MPI_Comm comm) : comm_(comm) {
+  Mpi(MPI_Comm job, MPI_Comm comm) : job_(job), comm_(comm) {
     MPI_Comm_set_errhandler(comm_, MPI_ERRORS_RETURN);
     MPI_Comm_rank(comm_, &rank_);
     MPI_Comm_size(comm_, &size_);
@@ -136,8 +136,18 @@ class Mpi final : public Communicator {
 
   Ticket submit(std::function<void()> work) override { return lane_.submit(std::move(work)); }
 
+  void resign() override {
+    lane_.drain();
+    if (ended_) return;
+    try {
+      meet(resignation());
+    } catch (const PeerResigned&) {
+    } catch (const Disagreement&) {
+    }
+  }
+
  private:
-  // Before any data moves: Disagreement, on every rank, where not all came for the same.
+  // Before any data moves: Disagreement or PeerResigned, on every rank, where not all came for the same.
   void meet(const Call& call) {
     sequence_ += 1;
     if (size_ == 1) return;
@@ -149,6 +159,8 @@ class Mpi final : public Communicator {
         MPI_Iallreduce(MPI_IN_PLACE, bounds.data(), 2, MPI_UINT64_T, MPI_MIN, notices_, requests.data()),
         "MPI_Iallreduce");
     wait_all(requests, "the comparison of collectives");
+    if (call != resignation() && bounds[0] == ~bounds[1]) return;
+    ended_ = true;
     if (bounds[0] != ~bounds[1]) disagree(mine);
   }
 
@@ -160,6 +172,8 @@ class Mpi final : public Communicator {
                              MPI_INT64_T, notices_, requests.data()),
               "MPI_Iallgather");
     wait_all(requests, "the comparison of collectives");
+    for (int other = 0; other < size_; ++other)
+      if (call_of(all[static_cast<size_t>(other)]) == resignation()) throw PeerResigned(job_rank(other));
     for (int other = 0; other < size_; ++other) {
       const Notice& theirs = all[static_cast<size_t>(other)];
       const bool same_call = call_of(theirs) == call_of(mine);
@@ -172,7 +186,7 @@ class Mpi final : public Communicator {
   int job_rank(int rank) const {
     MPI_Group ours = MPI_GROUP_NULL, job = MPI_GROUP_NULL;
     MPI_Comm_group(comm_, &ours);
-    MPI_Comm_group(MPI_COMM_WORLD, &job);
+    MPI_Comm_group(job_, &job);
     int out = rank;
     MPI_Group_translate_ranks(ours, 1, &rank, job, &out);
     MPI_Group_free(&ours);
@@ -180,9 +194,11 @@ class Mpi final : public Communicator {
     return out;
   }
 
+  MPI_Comm job_ = MPI_COMM_NULL;  // by whose ranks ours are named
   MPI_Comm comm_ = MPI_COMM_NULL, notices_ = MPI_COMM_NULL;
   int rank_ = 0, size_ = 1;
   int64_t sequence_ = 0;  // of the collectives of this group
+  bool ended_ = false;    // all ranks know that they can't go on
   SegmentedSum segmented_sum_;
   Bf16Sum bf16_sum_;
   Lane lane_;
@@ -190,12 +206,13 @@ class Mpi final : public Communicator {
 
 }  // namespace
 
+std::unique_ptr<Communicator> mpi_communicator(const MpiRanks& job, int color) {
+  const MPI_Comm comm = split(job.comm, color);
+  return comm == MPI_COMM_NULL ? nullptr : std::make_unique<Mpi>(job.comm, comm);
+}
+
 std::unique_ptr<Communicator> mpi_communicator(int color) {
-  int rank = 0;
-  MPI_Comm_rank(MPI_COMM_WORLD, &rank);
-  MPI_Comm comm = MPI_COMM_NULL;
-  check_mpi(MPI_Comm_split(MPI_COMM_WORLD, color < 0 ? MPI_UNDEFINED : color, rank, &comm), "MPI_Comm_split");
-  return comm == MPI_COMM_NULL ? nullptr : std::make_unique<Mpi>(comm);
+  return mpi_communicator({MPI_COMM_WORLD}, color);
 }
 
 }  // namespace lab

@@ -18,6 +18,14 @@ void check_mpi(int code, const char* operation) {
   throw IoError("MPI failed in ", operation, ": ", message);
 }
 
+MPI_Comm split(MPI_Comm comm, int color) {
+  int rank = 0;
+  MPI_Comm_rank(comm, &rank);
+  MPI_Comm part = MPI_COMM_NULL;
+  check_mpi(MPI_Comm_split(comm, color < 0 ? MPI_UNDEFINED : color, rank, &part), "MPI_Comm_split");
+  return part;
+}
+
 MPI_Datatype mpi_type(DType type) {
   switch (type) {
     case DType::u8:

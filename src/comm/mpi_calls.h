@@ -13,6 +13,14 @@ namespace lab {
 // Throws IoError for any code but MPI_SUCCESS.
 void check_mpi(int code, const char* operation);
 
+// The ranks of a World.
+struct MpiRanks {
+  MPI_Comm comm = MPI_COMM_NULL;
+};
+
+// Those ranks that give the same color, in their order; MPI_COMM_NULL for a negative one. Collective.
+MPI_Comm split(MPI_Comm comm, int color);
+
 // Throws Bug for a type that the backend does not carry.
 MPI_Datatype mpi_type(DType type);
 

@@ -270,6 +270,8 @@ class Nccl final : public Communicator {
                   }).share());
   }
 
+  void resign() override { host_->resign(); }
+
  private:
   struct Streams {
     Stream own{Priority::high};

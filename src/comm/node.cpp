@@ -46,14 +46,22 @@ std::byte* Node::slot_at(int rank, uint32_t turn) const {
   return memory_->data() + offset_of_slots(size()) + slot_bytes * (2 * rank + turn % 2);
 }
 
-void Node::meet(const Call& call) {
+void Node::come(const Call& call) {
   turn_ += 1;
   Place& mine = place(rank_);
   mine.calls[turn_ % 2] = call;
   mine.turns.advance();
+}
+
+void Node::resign() { come(resignation()); }
+
+void Node::meet(const Call& call) {
+  come(call);
   const Patience patience = in_lane() ? Patience::of_lane() : patience_;
   for (int step = 1; step < size(); ++step)  // not all look at the same rank first
     place((rank_ + step) % size()).turns.await(turn_, patience);
+  for (int other = 0; other < size(); ++other)
+    if (place(other).calls[turn_ % 2] == resignation()) throw PeerResigned(name(other));
   for (int other = 0; other < size(); ++other)
     if (const Call& theirs = place(other).calls[turn_ % 2]; theirs != call)
       throw disagreement(name(other), in_words(theirs), name(rank_), in_words(call));

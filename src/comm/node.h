@@ -42,13 +42,16 @@ class Node {
   std::byte* next_board() const { return board_at(turn_ + 1); }
   const std::byte* board() const { return board_at(turn_); }
 
-  // Throws Disagreement, on every rank, where not all came for the same.
+  // Throws, on every rank, Disagreement where not all came for the same, PeerResigned where one resigned.
   void meet(const Call& call);
+  // This rank comes to the next meeting, and to none after it; it waits for nobody.
+  void resign();
 
  private:
   struct Place;
   static size_t offset_of_slots(int ranks);
   Place& place(int rank) const;
+  void come(const Call& call);
   std::byte* board_at(uint32_t turn) const;
   std::byte* slot_at(int rank, uint32_t turn) const;
   std::shared_ptr<SharedSegment> memory_;

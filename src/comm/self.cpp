@@ -33,6 +33,7 @@ class Self final : public Communicator {
     task();
     return ticket;
   }
+  void resign() override {}
 
  private:
   BufferMemory (*give_)(int64_t);

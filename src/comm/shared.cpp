@@ -107,6 +107,17 @@ class Shared final : public Communicator {
     return out;
   }
 
+  // All at once: the others may wait at any of these meetings, and come to the next one only from there.
+  void resign() override {
+    node_.resign();
+    if (!between_.all) return;
+    lane_.drain();
+    std::future<void> likes;
+    if (between_.likes) likes = std::async(std::launch::async, [this] { between_.likes->resign(); });
+    between_.all->resign();
+    if (likes.valid()) likes.get();
+  }
+
   // Between nodes there is a link to wait for; within one there is only work.
   Ticket submit(std::function<void()> work) override {
     return between_.all ? lane_.submit(std::move(work)) : deferred_.submit(std::move(work));

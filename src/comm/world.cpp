@@ -6,6 +6,7 @@
 #include <functional>
 
 #include "comm/backends.h"
+#include "comm/mpi_calls.h"
 #include "comm/shared.h"
 #include "lab/comm/agreement.h"
 #include "lab/core/process.h"
@@ -16,7 +17,7 @@ namespace lab {
 
 World World::alone() {
   World world;
-  world.heartbeat_ = std::make_unique<Heartbeat>();
+  world.heartbeat_ = std::make_shared<Heartbeat>();
   return world;
 }
 
@@ -50,7 +51,7 @@ World World::join(int* argc, char*** argv) {
     throw Unavailable(
         "this MPI does not support MPI_THREAD_MULTIPLE, which lab needs; use an Open MPI built with threads");
   World world;
-  world.by_mpi_ = true;
+  world.ranks_ = std::make_shared<const MpiRanks>(MPI_COMM_WORLD);
   MPI_Comm_rank(MPI_COMM_WORLD, &world.rank_);
   MPI_Comm_size(MPI_COMM_WORLD, &world.size_);
   MPI_Comm node = MPI_COMM_NULL;
@@ -66,14 +67,16 @@ World World::join(int* argc, char*** argv) {
 
 namespace {
 
-std::unique_ptr<Communicator> shared_where_possible(int node, int rank, const Log& log) {
+std::unique_ptr<Communicator> shared_where_possible(const MpiRanks& ranks, int node, int rank,
+                                                    const Log& log) {
+  const Split split = [&](int color) { return mpi_communicator(ranks, color); };
   try {
-    return shared_communicator(node, mpi_communicator);
+    return shared_communicator(node, split);
   } catch (const AgreedError& e) {
     if (rank == 0)
       log.warn("ranks talk by MPI alone, which takes longer (--backend mpi does so without this warning): ",
                e.what());
-    return mpi_communicator();
+    return split(0);
   }
 }
 
@@ -84,8 +87,21 @@ std::unique_ptr<Communicator> World::communicator(Backend backend, const Log& lo
     throw UsageError("--backend self is for one rank, but there are ", size_, "; use --backend auto");
   if (size_ == 1 && backend != Backend::mpi) return self_communicator();
   if (backend == Backend::mpi)
-    return beating(*heartbeat_, by_mpi_ ? mpi_communicator() : self_communicator());
-  return beating(*heartbeat_, shared_where_possible(node_, rank_, log));
+    return beating(*heartbeat_, ranks_ ? mpi_communicator(*ranks_, 0) : self_communicator());
+  return beating(*heartbeat_, shared_where_possible(*ranks_, node_, rank_, log));
+}
+
+World World::part(int color) const {
+  World part;
+  part.heartbeat_ = heartbeat_;
+  part.local_rank_ = local_rank_;
+  part.local_size_ = local_size_;
+  part.node_ = node_;
+  if (!ranks_) return part;
+  part.ranks_ = std::make_shared<const MpiRanks>(split(ranks_->comm, color));
+  MPI_Comm_rank(part.ranks_->comm, &part.rank_);
+  MPI_Comm_size(part.ranks_->comm, &part.size_);
+  return part;
 }
 
 namespace {
@@ -148,13 +164,13 @@ std::unique_ptr<Communicator> World::on_device(std::unique_ptr<Communicator> gro
 
 void World::leave() {
   heartbeat_->leave_in_order();
-  if (by_mpi_) MPI_Finalize();
-  by_mpi_ = false;
+  if (ranks_) MPI_Finalize();
+  ranks_.reset();
 }
 
 void World::abort(ExitCode code) const {
   heartbeat_->leave_by_abort(static_cast<int>(code));
-  if (by_mpi_) MPI_Abort(MPI_COMM_WORLD, static_cast<int>(code));
+  if (ranks_) MPI_Abort(MPI_COMM_WORLD, static_cast<int>(code));
   std::_Exit(static_cast<int>(code));
 }
 

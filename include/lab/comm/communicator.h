@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "lab/core/dtype.h"
+#include "lab/core/error.h"
 
 namespace lab {
 
@@ -50,6 +51,13 @@ class Ticket {
 
  private:
   std::shared_future<void> done_;
+};
+
+// Another rank of the group has ended with an error of its own, and is not coming any more: resign().
+class PeerResigned : public Error {
+ public:
+  explicit PeerResigned(int rank)
+      : Error(ExitCode::bug, text("rank ", rank, " has ended with an error of its own")) {}
 };
 
 // A group of ranks. Collectives must be called by all ranks of the group, in the same order, with buffers of
@@ -100,6 +108,12 @@ class Communicator {
   // caller's back where that waits for a link, on the thread that waits where it would only take that
   // thread's core.
   virtual Ticket submit(std::function<void()> work) = 0;
+
+  // Instead of a next collective: this rank has an error that the others can't know of, or has just caught
+  // PeerResigned. Each of them throws that at its own next collective, and has to resign too, so that all of
+  // the group's messages come to their end; until then this waits. After it the group can't be used. nccl:
+  // who waits for a GPU is not reached.
+  virtual void resign() = 0;
 };
 
 // Memory that no other rank sees: what allocate() gives where none is shared.

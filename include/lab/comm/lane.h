@@ -22,6 +22,8 @@ class Lane {
   Lane(const Lane&) = delete;
   Lane& operator=(const Lane&) = delete;
   Ticket submit(std::function<void()> work);
+  // Until all that was submitted has been run, or has failed.
+  void drain();
 
  private:
   void run();

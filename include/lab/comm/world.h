@@ -12,6 +12,8 @@
 
 namespace lab {
 
+struct MpiRanks;
+
 enum class Backend { automatic, self, mpi, nccl };
 
 // Owned by the program's main. Every rank makes one, and calls leave() when it ends in good order.
@@ -40,6 +42,11 @@ class World {
   std::unique_ptr<Communicator> on_device(std::unique_ptr<Communicator> group, const Device& device,
                                           Backend backend, bool may_share_gpus = false) const;
 
+  // The ranks that give the same color (not negative), in their order, as a world of their own: what is made
+  // of it is theirs alone, while local ranks stay those of the node, and leave() and abort() the whole's.
+  // This must outlive it. Collective over all ranks of this.
+  World part(int color) const;
+
   // Where this rank is, for the other ranks of its node to see; the communicator writes its collectives
   // there.
   Heartbeat& heartbeat() const { return *heartbeat_; }
@@ -52,10 +59,26 @@ class World {
 
  private:
   World() = default;
-  std::unique_ptr<Heartbeat> heartbeat_;
-  bool by_mpi_ = false;
+  friend class Counter;
+  std::shared_ptr<Heartbeat> heartbeat_;
+  std::shared_ptr<const MpiRanks> ranks_;  // none: without MPI
   int rank_ = 0, size_ = 1, local_rank_ = 0, local_size_ = 1;
   int node_ = 0;  // the first rank of this node
+};
+
+// Counts up for all ranks of a world: each number goes to one of them, whoever asks first. Rank 0 answers
+// from a thread, since MPI by itself does not while that rank computes.
+class Counter {
+ public:
+  explicit Counter(const World& world);  // collective
+  ~Counter();                            // not before all ranks have asked for the last time
+  Counter(const Counter&) = delete;
+  Counter& operator=(const Counter&) = delete;
+  int64_t next();  // from 0; by one thread of each rank
+
+ private:
+  class Desk;
+  std::unique_ptr<Desk> desk_;
 };
 
 }  // namespace lab
