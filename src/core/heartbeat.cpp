@@ -43,6 +43,10 @@ const char* name_of(Collective kind) {
   return names.at(static_cast<size_t>(kind));
 }
 
+std::string who(const Beat& beat) {
+  return beat.job > 0 ? text("rank ", beat.rank, " of job ", beat.job) : text("rank ", beat.rank);
+}
+
 std::string where(const Beat& beat) {
   std::string out = beat.step < 0 ? "before the first step, " : text("in step ", beat.step, ", ");
   out += name_of(beat.phase);
@@ -59,7 +63,7 @@ struct alignas(64) HeartbeatPage::Head {
 
 // On cache lines of its own, so that one rank's beats do not slow another's.
 struct alignas(64) HeartbeatPage::Slot {
-  Cell<int32_t> rank{-1}, pid{0};
+  Cell<int32_t> rank{-1}, job{0}, pid{0};
   Cell<int64_t> born{0};
   Cell<Phase> phase{Phase::starting};
   Cell<Collective> kind{Collective::none};
@@ -119,6 +123,18 @@ Heartbeat::Heartbeat(std::shared_ptr<HeartbeatPage> page, int slot, int rank, in
 }
 
 Heartbeat::~Heartbeat() = default;
+
+void Heartbeat::begin_job(int job, int rank, int ranks) {
+  record_in(nullptr);
+  ranks_ = ranks;
+  steps_timed_ = 0;
+  for (auto& duration : durations_) duration.store(0, relaxed);
+  mine_->job.store(job, relaxed);
+  mine_->rank.store(rank, relaxed);
+  mine_->step.store(-1, relaxed);
+  mine_->word.store(Word::none, relaxed);
+  phase(job == 0 ? Phase::ending : Phase::starting);
+}
 
 void Heartbeat::moved() { mine_->moved_at.store(now(), relaxed); }
 
@@ -196,12 +212,18 @@ bool Heartbeat::first_to_speak() {
 
 void Heartbeat::has_spoken() { page_->head().voice.store(Voice::heard); }
 bool Heartbeat::was_spoken() const { return page_->head().voice.load() == Voice::heard; }
-bool Heartbeat::sees_whole_job() const { return ranks_ == (page_->shared() ? page_->slots() : 1); }
+bool Heartbeat::sees_whole_job() const {
+  const int job = mine_->job.load(relaxed);
+  int seen = 0;
+  for (int slot = 0; slot < page_->slots(); ++slot) seen += page_->slot(slot).job.load(relaxed) == job;
+  return ranks_ == (page_->shared() ? seen : 1);
+}
 
 Beat Heartbeat::beat(int slot) const {
   const HeartbeatPage::Slot& s = page_->slot(slot);
   Beat beat;
   beat.rank = s.rank.load(std::memory_order_acquire);
+  beat.job = s.job.load(relaxed);
   beat.pid = s.pid.load(relaxed);
   beat.born = s.born.load(relaxed);
   beat.phase = s.phase.load(relaxed);

@@ -27,16 +27,18 @@ struct Log::State {
   int rank = 0, size = 1;
   bool quiet = false;
   bool terminal = false;
+  std::string job;  // "[name] "
   std::string status;
   std::vector<std::pair<Level, std::string>> early;  // lines written before there was a file
   size_t early_bytes = 0;
   Sink sink;
   std::FILE* file = nullptr;
-  State(int rank_, int size_, bool quiet_)
+  State(int rank_, int size_, bool quiet_, const std::string& job_)
       : rank(rank_),
         size(size_),
         quiet(quiet_),
-        terminal(!quiet_ && rank_ == 0 && isatty(STDERR_FILENO) == 1) {}
+        terminal(!quiet_ && rank_ == 0 && job_.empty() && isatty(STDERR_FILENO) == 1),
+        job(job_.empty() ? "" : text('[', job_, "] ")) {}
   State(const State&) = delete;
   State& operator=(const State&) = delete;
   ~State() {
@@ -46,11 +48,12 @@ struct Log::State {
 };
 
 Log::Log() : Log(0, 1) {}
-Log::Log(int rank, int size) : state_(std::make_shared<State>(rank, size, false)) {}
+Log::Log(int rank, int size, const std::string& job)
+    : state_(std::make_shared<State>(rank, size, false, job)) {}
 
 Log Log::silent() {
   Log log;
-  log.state_ = std::make_shared<State>(0, 1, true);
+  log.state_ = std::make_shared<State>(0, 1, true, "");
   return log;
 }
 
@@ -72,7 +75,8 @@ void Log::write(Level level, const std::string& message) const {
   if (state.quiet || (level == Level::info && state.rank != 0)) return;
   const char* mark = level == Level::error ? "error: " : level == Level::warning ? "warning: " : "";
   const std::string who = state.rank == 0 ? "" : text("[rank ", state.rank, " of ", state.size, "] ");
-  const std::string line = text(time_stamp(), "  ", who, mark, message, "\n");
+  const std::string time = text(time_stamp(), "  "), said = text(who, mark, message, "\n");
+  const std::string line = text(time, state.job, said);
   std::unique_lock order(state.order, std::defer_lock);
   if (!in_sink) order.lock();
   {
@@ -82,7 +86,7 @@ void Log::write(Level level, const std::string& message) const {
     std::fwrite(out.data(), 1, out.size(), stderr);
     std::fflush(stderr);
   }
-  keep(level, line);
+  keep(level, time + said);
 }
 
 const char* Log::name_of(Level level) {
@@ -112,7 +116,11 @@ void Log::result(const std::string& text) const {
   State& state = *state_;
   if (state.quiet) return;
   const std::lock_guard order(state.order);
-  std::fwrite(text.data(), 1, text.size(), stdout);
+  std::string out = state.job + text;
+  if (!state.job.empty())  // each line, as a launcher may put others' between them
+    for (size_t at = out.find('\n'); at < out.size() - 1; at = out.find('\n', at + 1))
+      out.insert(at + 1, state.job);
+  std::fwrite(out.data(), 1, out.size(), stdout);
   std::fflush(stdout);
   keep(Level::info, text);
 }

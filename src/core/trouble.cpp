@@ -128,8 +128,8 @@ std::string culprit_text(const Place& place, Hang hang, const std::string& host)
   const char* what = stopped(place)         ? "is stopped by a signal"
                      : hang == Hang::behind ? "is behind the other ranks"
                                             : "hangs";
-  return text("rank ", place.beat.rank, " on ", host, ' ', what, ", without a move for ",
-              seconds_text(place.still), ": ", where(place.beat));
+  return text(who(place.beat), " on ", host, ' ', what, ", without a move for ", seconds_text(place.still),
+              ": ", where(place.beat));
 }
 
 }  // namespace

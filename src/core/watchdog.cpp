@@ -161,12 +161,14 @@ std::vector<Place> Watchdog::Watch::look() {
   const auto time = Clock::now();
   const std::chrono::duration<double> passed = time - looked;
   looked = time;
+  const int job = heartbeat.own().job;
   awake += std::min(passed.count(), 2 * std::chrono::duration<double>(tick()).count());
   std::vector<Place> places;
   for (int slot = 0; slot < heartbeat.slots(); ++slot) {
     const auto other = others.find(slot);
     if (slot != heartbeat.slot() && other == others.end()) continue;
     Place place{heartbeat.beat(slot), 0, '?'};
+    if (place.beat.job != job) continue;  // that job has its own watchdogs
     Sight& sight = sights.try_emplace(slot, Sight{place.beat.moved_at, awake}).first->second;
     if (sight.moved_at != place.beat.moved_at) sight = {place.beat.moved_at, awake};
     place.still = awake - sight.since;
@@ -196,10 +198,9 @@ bool Watchdog::Watch::say(const std::vector<int>& unfit, const std::function<voi
 void Watchdog::Watch::end_after_death(const std::vector<int>& dead) {
   const Beat first = heartbeat.beat(dead.front());
   const auto how = others.at(dead.front()).wait_status();
-  heartbeat.lost(first.rank);
-  std::string line = text("rank ", first.rank, " on ", host, ' ', ending_of(first, how), ": ", where(first));
-  for (size_t i = 1; i < dead.size(); ++i)
-    line += text("; rank ", heartbeat.beat(dead[i]).rank, " is gone too");
+  if (first.job == heartbeat.own().job) heartbeat.lost(first.rank);
+  std::string line = text(who(first), " on ", host, ' ', ending_of(first, how), ": ", where(first));
+  for (size_t i = 1; i < dead.size(); ++i) line += text("; ", who(heartbeat.beat(dead[i])), " is gone too");
   say(dead,
       [&] { within(options.io, [this, line] { log.error(line, ". The job is ended; ", options.next); }); });
   end(exit_code_after(first, how), line);
@@ -209,7 +210,7 @@ void Watchdog::Watch::end_after_hang(const std::vector<Place>& places, const Ver
   std::vector<int> unfit;
   for (int slot = 0; slot < heartbeat.slots(); ++slot)
     for (const size_t culprit : verdict.culprits)
-      if (places[culprit].beat.rank == heartbeat.beat(slot).rank) unfit.push_back(slot);
+      if (who(places[culprit].beat) == who(heartbeat.beat(slot))) unfit.push_back(slot);
   const std::string line = hang_line(places, verdict, host);
   if (!verdict.culprits.empty()) heartbeat.lost(places[verdict.culprits.front()].beat.rank);
   say(unfit, [&] {

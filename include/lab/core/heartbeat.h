@@ -37,6 +37,7 @@ enum class Leaving : int32_t { running, in_order, by_abort };
 // A rank's place, as it was read. Fields may be from moments a few nanoseconds apart.
 struct Beat {
   int rank = -1;     // of the job; -1: no rank has taken this slot
+  int job = 0;       // its number, where the ranks have several; 0: they have one, or are between two
   int pid = 0;       // as the rank itself sees it
   int64_t born = 0;  // the process's start time, as in /proc/PID/stat: numbers are used again
   Phase phase = Phase::starting;
@@ -51,6 +52,8 @@ struct Beat {
   std::string last_word;
 };
 
+// "rank 1", "rank 1 of job 2"
+std::string who(const Beat& beat);
 // "in step 12, training, in all-reduce 345 (1.2 MiB)"
 std::string where(const Beat& beat);
 
@@ -90,6 +93,10 @@ class Heartbeat {
   Heartbeat(std::shared_ptr<HeartbeatPage> page, int slot, int rank, int ranks);
   ~Heartbeat();
 
+  // Of several jobs this rank does another one from now on, or (0) none, as one of so many ranks: nothing is
+  // left of the one before. For the thread that trains, while nobody watches.
+  void begin_job(int job, int rank, int ranks);
+
   void phase(Phase phase);
   void step(int64_t number);  // a training step begins
   void moved();               // anything else that shows life: a chunk validated, a file read
@@ -114,7 +121,7 @@ class Heartbeat {
 
   int slot() const { return slot_; }
   int slots() const { return page_->slots(); }
-  bool sees_whole_job() const;  // all ranks are on this page
+  bool sees_whole_job() const;  // all its ranks are on this page
   Beat beat(int slot) const;
   Beat own() const { return beat(slot_); }
   double median_step() const;  // seconds, of the last 64 steps; 0: none is finished yet

@@ -17,7 +17,9 @@ std::string time_stamp();
 class Log {
  public:
   Log();  // rank 0 of 1, to stderr
-  Log(int rank, int size);
+  // job: what lines and results on stderr and stdout are marked with, where those of several jobs meet there.
+  // Then there is no status line.
+  Log(int rank, int size, const std::string& job = "");
   static Log silent();  // for tests
 
   template <class... Parts>

@@ -24,8 +24,9 @@ struct WatchdogOptions {
 };
 
 // A thread that watches the node's other ranks, and its own; each rank has one, made after all ranks have
-// their heartbeat. Where a system does not let it see other processes, or have a thread, it sees less and the
-// run goes on: nothing here throws.
+// their heartbeat. Where ranks have several jobs, hangs are looked for among those of its own job. Where a
+// system does not let it see other processes, or have a thread, it sees less and the run goes on: nothing
+// here throws.
 //
 // A rank has died when its process is gone without leave_in_order(): one rank of the node says so in one
 // line, and after `grace` the others end with 128 + the signal that ended it, the code of its abort, or 70.

@@ -64,6 +64,33 @@ TEST(Heartbeat, TheFirstLastWordStandsAndIsCut) {
   EXPECT_EQ(beat.own().last_word, std::string(255, 'x'));
 }
 
+TEST(Heartbeat, NothingOfAJobIsLeftInTheNextOne) {
+  const auto page = HeartbeatPage::make(3);
+  Heartbeat first(page, 0, 0, 3), second(page, 1, 1, 3), third(page, 2, 2, 3);
+  EXPECT_EQ(lab::who(second.own()), "rank 1");
+  first.begin_job(1, 0, 2);
+  second.begin_job(2, 0, 1);
+  third.begin_job(1, 1, 2);
+  EXPECT_EQ(lab::who(first.beat(2)), "rank 1 of job 1");
+  EXPECT_TRUE(first.sees_whole_job());
+  EXPECT_TRUE(second.sees_whole_job());
+  third.begin_job(3, 0, 1);
+  EXPECT_FALSE(first.sees_whole_job());
+  third.step(7);
+  third.step(8);
+  third.last_word("broken");
+  EXPECT_GT(third.median_step(), 0);
+  third.begin_job(4, 0, 1);
+  EXPECT_EQ(third.own().step, -1);
+  EXPECT_EQ(third.own().phase, Phase::starting);
+  EXPECT_EQ(third.own().last_word, "");
+  EXPECT_EQ(third.median_step(), 0);
+  third.last_word("again");
+  EXPECT_EQ(third.own().last_word, "again");
+  third.begin_job(0, 0, 1);
+  EXPECT_EQ(lab::who(third.own()), "rank 0");
+}
+
 TEST(Heartbeat, OneSpeaksForAll) {
   const auto page = HeartbeatPage::make(2);
   Heartbeat first(page, 0, 4, 8), second(page, 1, 5, 8);
