@@ -5,6 +5,7 @@
 #include <chrono>
 #include <csignal>
 #include <cstring>
+#include <map>
 
 #include "lab/core/error.h"
 #include "lab/core/other_process.h"
@@ -189,6 +190,7 @@ int supervise(const Job& job, const Log& log) {
   Sweeper sweeper(job.run_id, folder);
   Tries tries{job.request.restarts, 0, 0};
   std::optional<Progress> newest;
+  std::map<std::string, int64_t> steps;  // of the newest checkpoint of each run: there may be several jobs
   std::vector<std::string> words = job.request.for_program;
   for (;;) {
     Outcome outcome = start_once(job, folder, words, signals, log);
@@ -198,8 +200,12 @@ int supervise(const Job& job, const Log& log) {
       return 128 + outcome.second_signal;
     }
     StartEnd& end = outcome.end;
-    end.progressed = outcome.progress && outcome.progress->step > (newest ? newest->step : 0);
-    if (outcome.progress) newest = outcome.progress;
+    if (outcome.progress) {
+      newest = outcome.progress;
+      int64_t& known = steps[newest->folder];
+      end.progressed = newest->step > known;
+      known = std::max(known, newest->step);
+    }
     tries.fruitless = end.progressed ? 0 : tries.fruitless + 1;
     const Verdict verdict = judge(end, tries);
     if (verdict.action == Verdict::Action::restart) {
