@@ -53,11 +53,12 @@ class Findings {
     }
   }
   ExitCode say() const {
-    session_.log.result(
-        report_ + (mistakes_.empty()
-                       ? "Nothing wrong was found."
-                       : text(mistakes_.size(), mistakes_.size() == 1 ? " mistake:\n  " : " mistakes:\n  ",
-                              join(mistakes_, "\n  "))));
+    session_.log.result(report_ +
+                        (mistakes_.empty() ? "Nothing wrong was found."
+                                           : text(mistakes_.size(),
+                                                  mistakes_.size() == 1 ? " mistake:\n  " : " mistakes:\n  ",
+                                                  join(mistakes_, "\n  "))) +
+                        "\n");
     return mistakes_.empty() ? ExitCode::done : code_;
   }
 
@@ -157,7 +158,7 @@ void tell_room(const TrainPlan& plan, const TrainerOptions& options, int ranks, 
                                       "; make room, or set trainer.init.default_root_dir"));
 }
 
-void check_plan(const Session& session, const RunConfig& config, Findings& findings) {
+void check_plan(const RunConfig& config, int ranks, Findings& findings) {
   TrainPlan plan;
   const TrainerOptions& options = config.trainer;
   const bool planned = findings.tried([&] {
@@ -167,7 +168,6 @@ void check_plan(const Session& session, const RunConfig& config, Findings& findi
   if (!planned) return;
   const auto train = opened(plan.train.dataset, findings);
   const auto validate = opened(plan.validate.dataset, findings);
-  const int ranks = session.world.size();
   for (const auto& mistake : mistakes_in(plan, options, ranks, train.get(), validate.get()))
     findings.wrong(ExitCode::bad_config, mistake);
   if (!plan.model || !plan.loss || plan.batch_size < 1) return;
@@ -181,7 +181,7 @@ void check_plan(const Session& session, const RunConfig& config, Findings& findi
 
 }  // namespace
 
-ExitCode check_run(Session& session, const std::vector<Experiment>& experiments) {
+ExitCode check_run(Session& session, const std::vector<Experiment>& experiments, int ranks) {
   int64_t code = 0;
   agree(session.comm(), [&] {
     if (session.comm().rank() != 0) return;
@@ -192,8 +192,8 @@ ExitCode check_run(Session& session, const std::vector<Experiment>& experiments)
       config = read_run_config(session.line.config, session.line.sets, experiments, mistakes);
       mistakes.throw_if_any();
     });
-    findings.tried([&] { require_ranks(session.world, config.trainer); });
-    if (config.experiment.train) check_plan(session, config, findings);
+    findings.tried([&] { require_ranks(ranks, config.trainer); });
+    if (config.experiment.train) check_plan(config, ranks, findings);
     code = static_cast<int64_t>(findings.say());
   });
   session.comm().broadcast({&code, 1, DType::i64}, 0);

@@ -117,12 +117,22 @@ Words split(Program program, const std::vector<std::string>& words) {
   return out;
 }
 
+void refuse_for_several(const CommandLine& line) {
+  const auto several = [&](const std::string& what, const std::string& instead) {
+    throw UsageError(what, " is for one config, but there are ", line.configs.size(), ": ", instead);
+  };
+  if (!line.dev_run.empty()) several("--dev-run", "try each by itself");
+  if (!line.resume_path.empty())
+    several("--resume=PATH", "--resume alone goes on with the newest unfinished run of each");
+  if (line.check_gradients) several("--check-gradients", "start it once for each");
+}
+
 cxxopts::Options options_of(Program program) {
   cxxopts::Options options(program_name(program),
                            program == Program::train
                                ? "Trains an experiment, on as many ranks as mpirun starts."
                                : "Predicts with a trained experiment; all ranks share the work.");
-  options.custom_help(program == Program::train ? "CONFIG.toml [options]"
+  options.custom_help(program == Program::train ? "CONFIG.toml [CONFIG.toml ...] [options]"
                                                 : "CONFIG.toml [options] [--] [ARG ...]");
   options.set_width(100);
   for (const auto& option : options_for(program)) {
@@ -222,10 +232,11 @@ CommandLine parse_command_line(Program program, int argc, char** argv) {
   if (line.config.empty())
     throw UsageError(program_name(program), " wants a config: ", program_name(program),
                      " CONFIG.toml; see --help");
-  if (program == Program::train && !line.arguments.empty())
-    throw UsageError("more than one config (", quoted(line.config), " and ", quoted(line.arguments.front()),
-                     "): several jobs in one start are not in this version yet; start ",
-                     program_name(program), " once for each");
+  if (program == Program::train && !line.arguments.empty()) {
+    line.configs = words.positional;
+    line.arguments.clear();
+    refuse_for_several(line);
+  }
   return line;
 }
 
@@ -234,6 +245,10 @@ std::string help_text(Program program) {
   const std::string of_cxxopts = " [=PATH(=)]    ";  // how it shows a value that may be left out
   if (const size_t at = help.find(of_cxxopts); at != std::string::npos)
     help.replace(at, of_cxxopts.size(), "[=PATH]        ");
+  if (program == Program::train)
+    help +=
+        "\nSeveral configs are several jobs: each gets an equal share of the ranks; where there are fewer\n"
+        "ranks than jobs each rank takes the next one when it is done with its last.\n";
   if (program == Program::infer)
     help += "\nARG: what the experiment predicts with; start it without any to be told which it wants.\n";
   return help;

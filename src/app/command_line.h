@@ -12,6 +12,7 @@ enum class Program { train, infer };
 
 struct CommandLine {
   std::string config;
+  std::vector<std::string> configs;    // all that were given, where those are several: jobs of one start
   std::vector<std::string> sets;       // KEY=VALUE
   std::vector<std::string> arguments;  // lab_infer: what is for the experiment
   Backend backend = Backend::automatic;
@@ -26,8 +27,8 @@ struct CommandLine {
   std::string dev_run;           // how many batches, or which share of them; empty: an ordinary run
 };
 
-// Throws UsageError: unknown option (with the nearest known), option of a later version, missing or second
-// config.
+// Throws UsageError: unknown option (with the nearest known), option of a later version, missing config, or
+// what is not for several.
 CommandLine parse_command_line(Program program, int argc, char** argv);
 std::string help_text(Program program);
 std::string program_name(Program program);  // "lab_train"

@@ -54,7 +54,7 @@ void refuse_changed_config(const RunConfig& config, const TrainPlan& plan, const
 
 RunRecords::RunRecords(const Session& session, const RunConfig& config, const TrainPlan& plan,
                        const ClearmlAccess& clearml, int64_t samples)
-    : log_(session.log), watchdog_(session.watchdog) {
+    : log_(session.log), watchdog_(*session.watchdog) {
   saves_ = config.trainer.enable_checkpointing;
   if (session.comm().rank() != 0) return;
   tracking_ = std::make_unique<Tracking>(session, config, clearml);

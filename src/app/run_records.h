@@ -39,6 +39,10 @@ class RunRecords {
   bool begins() const { return begins_; }
   // The trainer has taken what resume() holds: its memory is given back.
   void resumed() { saved_.reset(); }
+  // As run.json has it; of use on rank 0 only.
+  const RunRecord& record() const { return record_; }
+  // Somebody has aborted its task on the ClearML server. For any thread.
+  bool aborted() const { return tracking_ && tracking_->aborted(); }
   // The folder's absolute path; empty on ranks that have none.
   std::string folder() const;
 

@@ -36,12 +36,42 @@ Failure failure_of(const std::exception& error) {
   return {ExitCode::bug, text("unexpected error: ", error.what())};
 }
 
-void say_failure(Session& session, const std::exception& error) {
-  if (std::exchange(session.failure_said, true)) return;
-  const std::string message = failure_of(error).message;
-  if (dynamic_cast<const AgreedError*>(&error)) {
+namespace {
+
+// What the others of a job know only if this rank, which has it, tells them.
+Failure own_failure(const Session& session, const std::exception& error) {
+  Failure failure = failure_of(error);
+  const int rank = session.world.rank();
+  if (session.world.size() > 1)
+    failure.message = text(rank == 0 ? "rank 0: " : "", failure.message, " (on ", host_name(), ", ",
+                           where(session.world.heartbeat().own()), ")");
+  return failure;
+}
+
+}  // namespace
+
+void leave_job(Session& session, const std::exception* error) {
+  if (error && session.group) session.group->resign();
+  agree(*session.parting, [&] {
+    if (!error || dynamic_cast<const PeerResigned*>(error)) return;
+    const Failure failure = own_failure(session, *error);
+    throw Error(failure.code, failure.message);
+  });
+}
+
+const Failure& say_failure(Session& session, const std::exception& error) {
+  if (session.failure) return *session.failure;
+  const bool agreed = dynamic_cast<const AgreedError*>(&error) != nullptr;
+  if (session.parting && !agreed) try {
+      leave_job(session, &error);
+    } catch (const AgreedError& everyones) {
+      return say_failure(session, everyones);
+    }
+  session.failure = failure_of(error);
+  const std::string& message = session.failure->message;
+  if (agreed) {
     if (session.world.rank() == 0) session.log.error(message);
-    return;
+    return *session.failure;
   }
   Heartbeat& heartbeat = session.world.heartbeat();
   heartbeat.last_word(message);
@@ -52,6 +82,26 @@ void say_failure(Session& session, const std::exception& error) {
                       where(heartbeat.own()), ")");
     heartbeat.has_spoken();
   }
+  return *session.failure;
+}
+
+ExitCode for_each_config(Session& session, const std::function<ExitCode()>& work) {
+  if (session.line.configs.empty()) return work();
+  ExitCode first = ExitCode::done;
+  const bool speaks = session.world.rank() == 0;
+  for (const auto& config : session.line.configs) {
+    session.line.config = config;
+    if (speaks) session.log.result(text("# ", config, "\n"));
+    ExitCode code = ExitCode::done;
+    try {
+      code = work();
+    } catch (const AgreedError& e) {
+      if (speaks) session.log.error(e.what());
+      code = e.code();
+    }
+    if (first == ExitCode::done) first = code;
+  }
+  return first;
 }
 
 namespace {
@@ -93,6 +143,22 @@ int end_all(Session& session, const Failure& failure) {
   session.world.abort(failure.code);
 }
 
+ExitCode print_config(Session& session, const std::vector<Experiment>& experiments) {
+  const CommandLine& line = session.line;
+  const RunConfig config = load_run_config(session.comm(), line.config, line.sets, experiments);
+  if (session.comm().rank() != 0) return ExitCode::done;
+  std::cout << (line.print_config ? to_toml(config.resolved, true)
+                                  : config_help(experiments, config.experiment_name))
+            << std::flush;
+  return ExitCode::done;
+}
+
+// Jobs of one rank each may be alone among several ranks.
+Backend backend_for_all(const CommandLine& line, int ranks) {
+  const bool each_alone = ranks <= static_cast<int>(line.configs.size());
+  return line.backend == Backend::self && each_alone ? Backend::automatic : line.backend;
+}
+
 int guarded(Session& session, const std::function<ExitCode(Session&)>& work) {
   try {
     const ExitCode code = work(session);
@@ -126,24 +192,21 @@ int run_session(Program program, int argc, char** argv, const std::vector<Experi
     const Log log(world.rank(), world.size());
     std::unique_ptr<Communicator> comm;
     try {
-      comm = world.communicator(line.backend, log);
+      comm = world.communicator(backend_for_all(line, world.size()), log);
     } catch (const Error& e) {  // the same on every rank
       if (world.rank() == 0) log.error(e.what());
       world.leave();
       return static_cast<int>(e.code());
     }
-    Watchdog watchdog(world.heartbeat(), log);
-    Session session{program, line, words, launch, world, std::move(comm), log, watchdog};
+    Session session{program, line,
+                    words,   launch,
+                    world,   std::move(comm),
+                    log,     std::make_unique<Watchdog>(world.heartbeat(), log)};
     return guarded(session, [&](Session& s) {
       require_same_program(s);
-      if (line.print_config || line.help_config) {
-        const RunConfig config = load_run_config(s.comm(), line.config, line.sets, experiments);
-        if (s.comm().rank() != 0) return ExitCode::done;
-        std::cout << (line.print_config ? to_toml(config.resolved, true)
-                                        : config_help(experiments, config.experiment_name))
-                  << std::flush;
-        return ExitCode::done;
-      }
+      s.cores = fair_threads(s.comm());
+      if (line.print_config || line.help_config)
+        return for_each_config(s, [&] { return print_config(s, experiments); });
       return work(s);
     });
   } catch (const Error& e) {
@@ -189,12 +252,11 @@ std::vector<std::shared_ptr<const Source>> open_sources(Communicator& comm,
   return sources;
 }
 
-void require_ranks(const World& world, const TrainerOptions& options) {
+void require_ranks(int ranks, const TrainerOptions& options) {
   const auto* devices = std::get_if<int64_t>(&options.devices);
-  if (devices && *devices * options.num_nodes != world.size())
+  if (devices && *devices * options.num_nodes != ranks)
     throw ConfigError("trainer.init.devices = ", *devices, " on num_nodes = ", options.num_nodes, " are ",
-                      *devices * options.num_nodes, " ranks, but ", world.size(),
-                      world.size() == 1 ? " was" : " were",
+                      *devices * options.num_nodes, " ranks, but ", ranks, ranks == 1 ? " was" : " were",
                       " started; start as many, or leave both out: mpirun or Slurm say how many there are");
 }
 
@@ -217,14 +279,14 @@ void set_up_torch(const TrainerOptions& options) {
 Device start_computing(Session& session, const TrainerOptions& options, int64_t threads) {
   Device device;
   agree(session.comm(), [&] {
-    require_ranks(session.world, options);
+    require_ranks(session.world.size(), options);
     set_up_torch(options);
     device = choose_device(options.accelerator, session.line.gpus, session.world.local_rank());
   });
   const char* shared = std::getenv("NCCL_MULTI_RANK_GPU_ENABLE");  // NCCL's own leave for it
   session.group = session.world.on_device(std::move(session.group), device, session.line.backend,
                                           shared && shared == std::string_view("1"));
-  const int count = threads > 0 ? static_cast<int>(threads) : fair_threads(session.comm());
+  const int count = threads > 0 ? static_cast<int>(threads) : session.cores;
   at::set_num_threads(count);
   session.log.info("lab ", version, ": ", session.comm().size(),
                    session.comm().size() == 1 ? " rank" : " ranks", ", backend ", session.comm().name(), ", ",

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "app/command_line.h"
+#include "app/jobs.h"
 #include "app/launch.h"
 #include "app/run_config.h"
 #include "lab/comm/world.h"
@@ -21,17 +22,28 @@
 
 namespace lab {
 
-// A program under way on this rank.
+// What an exception is to the user: an exit code and a message without a stack trace.
+struct Failure {
+  ExitCode code = ExitCode::bug;
+  std::string message;
+};
+Failure failure_of(const std::exception& error);
+
+// A program under way on this rank, or one job of several.
 struct Session {
   Program program;
   CommandLine line;
   std::vector<std::string> argv;
   Launch launch;
-  World& world;
+  World& world;                         // of several jobs: the ranks of this one
   std::unique_ptr<Communicator> group;  // of all ranks; another one once start_computing() was called
   Log log;
-  Watchdog& watchdog;
-  bool failure_said = false;
+  std::unique_ptr<Watchdog> watchdog;
+  int cores = 1;  // this rank's share of those that it may run on
+  // Of a job among several: for all its ranks to hear what ended it, beside `group`, which may be broken.
+  std::unique_ptr<Communicator> parting = {};
+  JobResult result = {};  // of the run, as far as rank 0 knows
+  std::optional<Failure> failure = {};
   Communicator& comm() const { return *group; }
 };
 
@@ -41,16 +53,18 @@ struct Session {
 int run_session(Program program, int argc, char** argv, const std::vector<Experiment>& experiments,
                 const std::function<ExitCode(Session&)>& work);
 
-// What an exception is to the user: an exit code and a message without a stack trace.
-struct Failure {
-  ExitCode code = ExitCode::bug;
-  std::string message;
-};
-Failure failure_of(const std::exception& error);
+// What ended the run, said in the log once: what all ranks know of is said by rank 0, anything else by the
+// first rank of a node that has an error of its own. In a job among several all ranks get to know it here:
+// each calls it with whatever it caught.
+const Failure& say_failure(Session& session, const std::exception& error);
 
-// Says it in the log, once: what all ranks know of is said by rank 0, anything else by the first rank of a
-// node that has an error of its own.
-void say_failure(Session& session, const std::exception& error);
+// The end of a job among several on this rank, with an error or without one: who waits for this rank in the
+// job's group does so no longer. Every rank must call, once; AgreedError where one of them has an error.
+void leave_job(Session& session, const std::exception* error);
+
+// `work` for each config in its turn, all ranks together, whatever is wrong with those before it. The code of
+// the first that something is wrong with.
+ExitCode for_each_config(Session& session, const std::function<ExitCode()>& work);
 
 // The layouts of these files, read by a helper on rank 0; then this rank's own handle for each dataset that
 // is not empty. Every rank must call; AgreedError when anything about them is wrong.
@@ -58,7 +72,7 @@ std::vector<std::shared_ptr<const Source>> open_sources(Communicator& comm,
                                                         const std::vector<Dataset>& datasets);
 
 // What the config says of the ranks that were started. Throws ConfigError where there are others.
-void require_ranks(const World& world, const TrainerOptions& options);
+void require_ranks(int ranks, const TrainerOptions& options);
 
 // Picks the device and the number of threads, and says on what the run goes. From now on the session's group
 // reaches that device's memory. Every rank must call, before anything refers to the group.

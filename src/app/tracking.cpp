@@ -1,8 +1,5 @@
 #include "app/tracking.h"
 
-#include <signal.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <filesystem>
 #include <nlohmann/json.hpp>
@@ -10,7 +7,6 @@
 
 #include "app/task_description.h"
 #include "lab/core/error.h"
-#include "lab/core/signals.h"
 #include "lab/track/offline_session.h"
 
 namespace lab {
@@ -184,11 +180,9 @@ std::shared_ptr<Spool> Tracking::open(const RunFolder& folder, const RunNames& n
   return spool_;
 }
 
-// As if the user had sent the signal: this step is finished, all ranks learn of it, a checkpoint is saved.
 void Tracking::stop_for_abort() {
   aborted_ = true;
   log_.warn("the task was aborted on the ClearML server: the run saves and stops");
-  if (stop_signal() == 0) kill(getpid(), SIGUSR1);  // a second one would end it unsaved
 }
 
 void Tracking::saved(const RunState& state) {

@@ -58,7 +58,7 @@ class Tracking {
   std::shared_ptr<Spool> open(const RunFolder& folder, const RunNames& names, const std::string& name);
   // A checkpoint is on the disk; from the thread that writes them.
   void saved(const RunState& state);
-  // Somebody has aborted the task on the server.
+  // Somebody has aborted the task on the server: as if the user had sent a signal. For any thread.
   bool aborted() const { return aborted_; }
 
   // The last thing: status is completed, failed or stopped. Waits for the server, for so long at most.

@@ -1,8 +1,11 @@
 // lab_train: from a config to a run folder.
 
+#include <signal.h>
+
 #include "app/beats.h"
 #include "app/check_program.h"
 #include "app/flight.h"
+#include "app/jobs_run.h"
 #include "app/run_records.h"
 #include "app/session.h"
 #include "app/tracking.h"
@@ -30,7 +33,7 @@ FitResult fit(Session& session, const Device& device, const RunConfig& config, T
                          records.checkpoints(),
                          std::move(recorders),
                          records.resume(),
-                         stop_signal,
+                         [&records] { return records.aborted() ? SIGUSR1 : stop_signal(); },
                          records.begins(),
                          device};
   Trainer trainer(std::move(plan), config.trainer, std::move(context));
@@ -81,6 +84,9 @@ std::vector<std::string> sets_of(Session& session, ClearmlAccess& clearml) {
   agree(session.comm(), [&] {
     if (session.comm().rank() != 0) return;
     clearml = clearml_access(session.line.offline);
+    if (session.parting && !clearml.agent_task.empty())
+      throw UsageError("CLEARML_TASK_ID names one task, but there are ", session.line.configs.size(),
+                       " configs; let an agent start each by itself");
     edited = join(edited_values(clearml), std::string(1, '\0'));
   });
   edited = broadcast_bytes(session.comm(), edited);
@@ -107,17 +113,45 @@ void require_same_run(Session& session, const RunConfig& config, const TrainPlan
   require_equal(session.comm(), parts);
 }
 
+// What is told of the run when all jobs are done.
+void tell(JobResult& result, const RunRecord& record, const Values& values = {}) {
+  result.name = record.name;
+  result.epochs = record.epochs;
+  if (record.best) result.best = record.best->value;
+  const auto loss = std::ranges::find(values, "loss/validate", &Values::value_type::first);
+  if (!values.empty()) result.last = (loss == values.end() ? values.front() : *loss).second;
+}
+
+// Of several jobs that are started again one may have come to its end before. Collective; AgreedError.
+bool was_completed(Session& session, const RunConfig& config) {
+  int64_t done = 0;
+  if (!session.parting || !session.line.resume) return false;
+  agree(session.comm(), [&] {
+    if (session.comm().rank() != 0) return;
+    const auto run = find_run(session.line, session.launch, {config.experiment_name, config.stem},
+                              config.trainer.default_root_dir);
+    if (!run) return;
+    const RunRecord record = run->folder.read_run_json();
+    done = record.status == "completed";
+    if (!done) return;
+    session.log.info("completed already by an earlier start: ", run->folder.path());
+    tell(session.result, record);
+  });
+  session.comm().broadcast({&done, 1, DType::i64}, 0);
+  return done;
+}
+
 ExitCode train(Session& session, const std::vector<Experiment>& experiments) {
-  if (session.line.check) return check_run(session, experiments);
   ClearmlAccess clearml;
   RunConfig config;
   std::unique_ptr<RunRecords> records;  // refers to the config
   try {
     config = load_run_config(session.comm(), session.line.config, sets_of(session, clearml), experiments);
     if (!session.line.dev_run.empty()) config.experiment_name = "dev_" + config.experiment_name;
+    if (was_completed(session, config)) return ExitCode::done;
     const Device device =
         start_computing(session, config.trainer, config.trainer.canonical() ? 1 : config.trainer.threads);
-    session.watchdog.limit({.least = config.trainer.hang_seconds});
+    session.watchdog->limit({.least = config.trainer.hang_seconds});
     session.world.heartbeat().phase(Phase::loading);
     TrainPlan plan;
     agree(session.comm(), [&] {
@@ -134,23 +168,38 @@ ExitCode train(Session& session, const std::vector<Experiment>& experiments) {
           std::make_unique<RunRecords>(session, config, plan, clearml, sources[0] ? sources[0]->size() : 0);
     });
     const std::string folder = require_shared_folder(session.comm(), records->folder());
-    session.watchdog.report_to(folder + "/hang.txt", keep_flight_records(session, folder));
-    return records->ended(fit(session, device, config, std::move(plan), sources, *records));
+    session.watchdog->report_to(folder + "/hang.txt", keep_flight_records(session, folder));
+    const FitResult result = fit(session, device, config, std::move(plan), sources, *records);
+    const ExitCode code = records->ended(result);
+    tell(session.result, records->record(), result.values);
+    return code;
   } catch (const std::exception& e) {
-    say_failure(session, e);
-    if (records)
-      records->failed(failure_of(e));
-    else
-      fail_agent_task(clearml, failure_of(e).message);
+    const Failure& failure = say_failure(session, e);
+    if (records) {
+      records->failed(failure);
+      tell(session.result, records->record());
+    } else {
+      fail_agent_task(clearml, failure.message);
+    }
     throw;
   }
+}
+
+ExitCode train_all(Session& session, const std::vector<Experiment>& experiments) {
+  const int ranks = session.world.size(), jobs = std::max(1, static_cast<int>(session.line.configs.size()));
+  int job = 0;
+  if (session.line.check)
+    return for_each_config(session,
+                           [&] { return check_run(session, experiments, ranks_of_job(job++, ranks, jobs)); });
+  if (jobs == 1) return train(session, experiments);
+  return run_jobs(session, [&](Session& one) { return train(one, experiments); });
 }
 
 }  // namespace
 
 int train_main(int argc, char** argv, const std::vector<Experiment>& experiments) {
   return run_session(Program::train, argc, argv, experiments,
-                     [&](Session& session) { return train(session, experiments); });
+                     [&](Session& session) { return train_all(session, experiments); });
 }
 
 }  // namespace lab

@@ -71,10 +71,24 @@ TEST(CommandLine, WrongWordsAreRefusedByName) {
     EXPECT_NE(refusal(Program::train, {"a.toml", later}).find("not in this version"), std::string::npos)
         << later;
   EXPECT_NE(refusal(Program::train, {}).find("wants a config"), std::string::npos);
-  EXPECT_NE(refusal(Program::train, {"a.toml", "b.toml"}).find("b.toml"), std::string::npos);
   EXPECT_NE(refusal(Program::train, {"a.toml", "--set"}).find("wants a value"), std::string::npos);
   EXPECT_NE(refusal(Program::train, {"a.toml", "--offline=1"}).find("takes no value"), std::string::npos);
   EXPECT_NE(refusal(Program::train, {"a.toml", "--backend", "tcp"}).find("tcp"), std::string::npos);
+}
+
+TEST(CommandLine, SeveralConfigsAreSeveralJobs) {
+  EXPECT_TRUE(parse(Program::train, {"a.toml"}).configs.empty());
+  const auto several = parse(Program::train, {"a.toml", "-o", "b.toml", "--resume", "c.toml"});
+  EXPECT_EQ(several.configs, (Words{"a.toml", "b.toml", "c.toml"}));
+  EXPECT_EQ(several.config, "a.toml");
+  EXPECT_TRUE(several.resume);
+  EXPECT_TRUE(several.arguments.empty());
+  EXPECT_TRUE(parse(Program::infer, {"a.toml", "b.toml"}).configs.empty());
+  for (const char* option : {"-d=5", "--resume=a", "--check-gradients"})
+    EXPECT_NE(
+        refusal(Program::train, {"a.toml", "b.toml", option}).find("is for one config, but there are 2"),
+        std::string::npos)
+        << option;
 }
 
 TEST(CommandLine, GpusAreAListOfDifferentOnes) {
