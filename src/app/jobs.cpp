@@ -99,8 +99,10 @@ std::string fitted(const std::string& name) {
 }
 
 std::string value_of(const JobResult& result) {
-  if (result.best) return formatted("best %.4g", *result.best);
-  return result.last ? formatted("last %.4g", *result.last) : "-";
+  const auto value = result.best ? result.best : result.last;
+  if (!value) return "-";
+  const std::string digits = formatted("%.4g", *value);
+  return text(result.best ? "best " : "last ", digits.size() > 10 ? formatted("%.3g", *value) : digits);
 }
 
 std::string time_of(double seconds) {

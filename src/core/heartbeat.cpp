@@ -133,6 +133,7 @@ void Heartbeat::begin_job(int job, int rank, int ranks) {
   mine_->rank.store(rank, relaxed);
   mine_->step.store(-1, relaxed);
   mine_->word.store(Word::none, relaxed);
+  mine_->text.fill(0);
   phase(job == 0 ? Phase::ending : Phase::starting);
 }
 

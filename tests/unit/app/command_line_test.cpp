@@ -84,7 +84,7 @@ TEST(CommandLine, SeveralConfigsAreSeveralJobs) {
   EXPECT_TRUE(several.resume);
   EXPECT_TRUE(several.arguments.empty());
   EXPECT_TRUE(parse(Program::infer, {"a.toml", "b.toml"}).configs.empty());
-  for (const char* option : {"-d=5", "--resume=a", "--check-gradients"})
+  for (const char* option : {"--dev-run=5", "--resume=a", "--check-gradients"})
     EXPECT_NE(
         refusal(Program::train, {"a.toml", "b.toml", option}).find("is for one config, but there are 2"),
         std::string::npos)

@@ -100,7 +100,7 @@ TEST(Jobs, TheTableHasALineForEachAndFits) {
             "  1  mnist-a_offline          1  completed       20     best 0.9812    1:15    0\n"
             "  2  b                        1  failed           0               -    0:00   65\n"
             "  3  c                        1  not started      0               -       -    -\n"
-            "  4  an_experi.._config_v123 12345  stopped     123456 last -1.235e-105 9:59:59   75\n")
+            "  4  an_experi..nfig_v123 12345  stopped     123456 last -1.23e-105 9:59:59   75\n")
       << table;
   results[3].seconds = 36'000;
   EXPECT_NE(jobs_table(results, configs).find("10 h"), std::string::npos);
