@@ -20,11 +20,9 @@ if(LabCuda_FOUND AND NOT TARGET lab_cuda)
     target_include_directories(lab_cuda SYSTEM INTERFACE ${LabCuda_INCLUDE}/cccl)
   endif()
   target_link_libraries(lab_cuda INTERFACE ${LabCuda_RUNTIME})
-  target_link_options(lab_cuda INTERFACE LINKER:-rpath,${_wheels}/cu13/lib) # found where it is, installed or not
   add_library(lab_nccl INTERFACE IMPORTED)
   target_include_directories(lab_nccl SYSTEM INTERFACE ${LabCuda_NCCL_INCLUDE})
   target_link_libraries(lab_nccl INTERFACE ${LabCuda_NCCL} lab_cuda) # its header includes CUDA's
-  target_link_options(lab_nccl INTERFACE LINKER:-rpath,${_wheels}/nccl/lib)
   # torch's kernels for GPUs register themselves: no symbol of theirs is asked for.
   add_library(lab_torch_cuda INTERFACE IMPORTED)
   target_link_libraries(lab_torch_cuda INTERFACE lab_torch

@@ -92,5 +92,4 @@ if(LabTorch_FOUND AND NOT TARGET lab_torch)
   target_include_directories(lab_torch INTERFACE ${LabTorch_ROOT}/include ${LabTorch_ROOT}/include/torch/csrc/api/include)
   # libtorch_cpu exports parts of the C++ library: behind our own, lest programs without torch load it for std::filesystem.
   target_link_libraries(lab_torch INTERFACE stdc++ ${LabTorch_ROOT}/lib/libtorch_cpu.so ${LabTorch_ROOT}/lib/libc10.so)
-  target_link_options(lab_torch INTERFACE LINKER:-rpath,${LabTorch_ROOT}/lib) # found where it is, installed or not
 endif()

@@ -20,9 +20,11 @@ endif()
 set_property(GLOBAL PROPERTY JOB_POOLS compile=${jobs})
 set(CMAKE_JOB_POOL_COMPILE compile)
 
-# Only what a program calls is loaded with it: start-up counts. Installed programs find libraries where they were.
+# Only what a program calls is loaded with it: start-up counts. Programs find libraries where they were, installed or
+# not, and nowhere else: the path that CMake gives to those that are not installed ends in the working folder.
 add_link_options(-Wl,--as-needed)
 set(CMAKE_INSTALL_RPATH_USE_LINK_PATH ON)
+set(CMAKE_BUILD_WITH_INSTALL_RPATH ON)
 
 add_library(lab_flags INTERFACE)
 # The last ones are what g++ 12 gets wrong about std::string once it optimizes. Other compilers warn of other things:

@@ -28,13 +28,14 @@ class Player final : public lab::Callback {
  public:
   std::string name() const override { return "player"; }
   void fit_started(const lab::FitReport&) override { rounds_.wait(); }
-  void step_finished(const lab::StepReport& report) override {
+  lab::Signal step_finished(const lab::StepReport& report) override {
     loss_ += report.loss;
     const auto seconds = rounds_.advance();
-    if (!seconds) return;
+    if (!seconds) return {};
     rounds_.say(lab::text("seconds=", *seconds, " loss=", loss_ / static_cast<double>(rounds_.done())));
     loss_ = 0;
     rounds_.wait();
+    return {};
   }
 
  private:

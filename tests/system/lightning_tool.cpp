@@ -74,8 +74,9 @@ class StepLines final : public lab::Callback {
   }
   std::string name() const override { return "step lines"; }
   void fit_started(const lab::FitReport&) override { file_.open(path_); }
-  void step_finished(const lab::StepReport& report) override {
+  lab::Signal step_finished(const lab::StepReport& report) override {
     file_ << lab::shortest(report.loss) << ' ' << lab::shortest(report.rate) << std::endl;
+    return {};
   }
 
  private:
