@@ -78,6 +78,33 @@ if(CMAKE_SCRIPT_MODE_FILE)
   return()
 endif()
 
+# Has programs load libtorch by its path, and before it what it needs. By its name they would search its folder first for
+# each of their libraries, and it the folders of all of NVIDIA's wheels for what it needs: more file-system calls on each
+# rank than all else together. What a program is told to load is the name that a library gives itself; so an empty one
+# that is named by the path of another stands before that.
+function(lab_by_path out torch)
+  get_filename_component(cuda ${torch}/../nvidia/cu13/lib ABSOLUTE)
+  file(GLOB libraries ${torch}/lib/libgomp*.so.* ${cuda}/libcudart.so.* ${cuda}/libcupti.so.*)
+  set(found -Wl,--push-state,--no-as-needed)
+  foreach(library ${libraries} ${torch}/lib/libc10.so ${torch}/lib/libtorch_cpu.so)
+    get_filename_component(name ${library} NAME)
+    set(stand_in ${CMAKE_BINARY_DIR}/by_path/${name})
+    file(MAKE_DIRECTORY ${CMAKE_BINARY_DIR}/by_path)
+    execute_process(COMMAND ${CMAKE_CXX_COMPILER} -shared -nostdlib -Wl,-soname,${library} -o ${stand_in} -x c++ /dev/null
+      COMMAND_ERROR_IS_FATAL ANY)
+    list(APPEND found -Wl,${stand_in})
+  endforeach()
+  foreach(name librt.so.1 libdl.so.2 libpthread.so.0) # empty ones of the C library, which libtorch_cpu still names
+    find_library(library ${name} NO_CACHE)
+    if(library)
+      list(APPEND found -Wl,${library})
+    endif()
+    unset(library)
+  endforeach()
+  list(APPEND found -Wl,--pop-state -Wl,${torch}/lib/libtorch_cpu.so -Wl,${torch}/lib/libc10.so)
+  set(${out} ${found} PARENT_SCOPE)
+endfunction()
+
 set(_kind "")
 set(_flag "")
 if(LAB_CUDA)
@@ -90,6 +117,7 @@ find_package_handle_standard_args(LabTorch REQUIRED_VARS LabTorch_ROOT VERSION_V
 if(LabTorch_FOUND AND NOT TARGET lab_torch)
   add_library(lab_torch INTERFACE IMPORTED)
   target_include_directories(lab_torch INTERFACE ${LabTorch_ROOT}/include ${LabTorch_ROOT}/include/torch/csrc/api/include)
+  lab_by_path(_torch ${LabTorch_ROOT})
   # libtorch_cpu exports parts of the C++ library: behind our own, lest programs without torch load it for std::filesystem.
-  target_link_libraries(lab_torch INTERFACE stdc++ ${LabTorch_ROOT}/lib/libtorch_cpu.so ${LabTorch_ROOT}/lib/libc10.so)
+  target_link_libraries(lab_torch INTERFACE stdc++ ${_torch})
 endif()

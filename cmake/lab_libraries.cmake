@@ -16,11 +16,30 @@ if(LAB_CUDA)
   find_package(LabCuda REQUIRED)
 endif()
 
+# Where links lead to. Debian has links to its MPI and HDF5 in folders of their own, which programs would search first
+# for each library.
+function(lab_real_paths out)
+  set(paths "")
+  foreach(path ${ARGN})
+    file(REAL_PATH ${path} path)
+    list(APPEND paths ${path})
+  endforeach()
+  set(${out} ${paths} PARENT_SCOPE)
+endfunction()
+
 # MPI and HDF5 come with more than we want: C++ bindings, and compiler flags of their own.
 add_library(lab_mpi INTERFACE IMPORTED)
 target_include_directories(lab_mpi INTERFACE ${MPI_C_INCLUDE_DIRS})
 target_compile_definitions(lab_mpi INTERFACE OMPI_SKIP_MPICXX MPICH_SKIP_MPICXX)
-target_link_libraries(lab_mpi INTERFACE ${MPI_C_LIBRARIES})
+lab_real_paths(_mpi ${MPI_C_LIBRARIES})
+target_link_libraries(lab_mpi INTERFACE ${_mpi})
 add_library(lab_hdf5 INTERFACE IMPORTED)
 target_include_directories(lab_hdf5 INTERFACE ${HDF5_C_INCLUDE_DIRS})
-target_link_libraries(lab_hdf5 INTERFACE ${HDF5_C_LIBRARIES})
+lab_real_paths(_hdf5 ${HDF5_C_LIBRARIES})
+target_link_libraries(lab_hdf5 INTERFACE ${_hdf5})
+# Loaded when it is first used (src/track/curl.h): of the library only the place is known to programs.
+add_library(lab_curl INTERFACE IMPORTED)
+target_include_directories(lab_curl INTERFACE ${CURL_INCLUDE_DIRS})
+list(GET CURL_LIBRARIES 0 _curl)
+target_compile_definitions(lab_curl INTERFACE LAB_CURL="${_curl}")
+target_link_libraries(lab_curl INTERFACE ${CMAKE_DL_LIBS})

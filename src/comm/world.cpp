@@ -44,8 +44,20 @@ std::unique_ptr<Heartbeat> join_heartbeat(MPI_Comm node, int rank, int ranks) {
 
 }  // namespace
 
+namespace {
+
+// Ranks of one node talk by its memory: Open MPI need not load what talks over networks, nor look for their
+// hardware. Who tells it what to load is obeyed.
+void leave_out_networks() {
+  const char *ranks = std::getenv("OMPI_COMM_WORLD_SIZE"), *here = std::getenv("OMPI_COMM_WORLD_LOCAL_SIZE");
+  if (ranks && here && std::string_view(ranks) == here) setenv("OMPI_MCA_pml", "ob1", /*overwrite=*/0);
+}
+
+}  // namespace
+
 World World::join(int* argc, char*** argv) {
   int provided = 0;
+  leave_out_networks();
   if (MPI_Init_thread(argc, argv, MPI_THREAD_MULTIPLE, &provided) != MPI_SUCCESS ||
       provided < MPI_THREAD_MULTIPLE)
     throw Unavailable(

@@ -1,7 +1,5 @@
 #include "lab/track/http.h"
 
-#include <curl/curl.h>
-
 #include <algorithm>
 #include <cctype>
 #include <cerrno>
@@ -11,20 +9,17 @@
 #include <utility>
 
 #include "lab/core/error.h"
+#include "track/curl.h"
 #include "track/new_file.h"
 #include "track/no_broken_pipe.h"
 
 namespace lab {
 
+using detail::curl;
 using detail::NewFile;
 using detail::NoBrokenPipe;
 
 namespace {
-
-bool start_curl() {
-  static const bool started = curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK;
-  return started;
-}
 
 HttpFailure failure_of(CURLcode code) {
   switch (code) {
@@ -67,51 +62,51 @@ std::string header_value(std::string_view line, std::string_view lower_name) {
 }
 
 template <class Value>
-void set(CURL* curl, CURLoption option, Value value) {
-  curl_easy_setopt(curl, option, value);
+void set(CURL* handle, CURLoption option, Value value) {
+  curl().easy_setopt(handle, option, value);
 }
 
-void set_request(CURL* curl, const HttpRequest& request) {
-  set(curl, CURLOPT_URL, request.url.c_str());
-  set(curl, CURLOPT_PROTOCOLS_STR, "http,https");
-  set(curl, CURLOPT_DISALLOW_USERNAME_IN_URL, 1L);
-  set(curl, CURLOPT_HTTP_VERSION, static_cast<long>(CURL_HTTP_VERSION_1_1));
-  set(curl, CURLOPT_FRESH_CONNECT, request.once ? 1L : 0L);
-  set(curl, CURLOPT_NOSIGNAL, 1L);
-  set(curl, CURLOPT_QUICK_EXIT, 1L);       // else a limit or cancel() would wait for the resolver's own end
-  set(curl, CURLOPT_ACCEPT_ENCODING, "");  // some proxies compress unasked: all that curl can decode
+void set_request(CURL* handle, const HttpRequest& request) {
+  set(handle, CURLOPT_URL, request.url.c_str());
+  set(handle, CURLOPT_PROTOCOLS_STR, "http,https");
+  set(handle, CURLOPT_DISALLOW_USERNAME_IN_URL, 1L);
+  set(handle, CURLOPT_HTTP_VERSION, static_cast<long>(CURL_HTTP_VERSION_1_1));
+  set(handle, CURLOPT_FRESH_CONNECT, request.once ? 1L : 0L);
+  set(handle, CURLOPT_NOSIGNAL, 1L);
+  set(handle, CURLOPT_QUICK_EXIT, 1L);       // else a limit or cancel() would wait for the resolver's own end
+  set(handle, CURLOPT_ACCEPT_ENCODING, "");  // some proxies compress unasked: all that curl can decode
 }
 
-void set_limits(CURL* curl, const HttpLimits& limits) {
-  set(curl, CURLOPT_CONNECTTIMEOUT_MS, static_cast<long>(limits.connect.count()));
-  set(curl, CURLOPT_TIMEOUT_MS, std::max(1L, static_cast<long>(limits.total.count())));
-  set(curl, CURLOPT_LOW_SPEED_LIMIT, limits.idle.count() > 0 ? 1L : 0L);
-  set(curl, CURLOPT_LOW_SPEED_TIME, static_cast<long>(limits.idle.count()));
+void set_limits(CURL* handle, const HttpLimits& limits) {
+  set(handle, CURLOPT_CONNECTTIMEOUT_MS, static_cast<long>(limits.connect.count()));
+  set(handle, CURLOPT_TIMEOUT_MS, std::max(1L, static_cast<long>(limits.total.count())));
+  set(handle, CURLOPT_LOW_SPEED_LIMIT, limits.idle.count() > 0 ? 1L : 0L);
+  set(handle, CURLOPT_LOW_SPEED_TIME, static_cast<long>(limits.idle.count()));
 }
 
-void set_trust(CURL* curl, const HttpOptions& options) {
-  set(curl, CURLOPT_SSL_VERIFYPEER, options.verify_tls ? 1L : 0L);
-  set(curl, CURLOPT_SSL_VERIFYHOST, options.verify_tls ? 2L : 0L);
+void set_trust(CURL* handle, const HttpOptions& options) {
+  set(handle, CURLOPT_SSL_VERIFYPEER, options.verify_tls ? 1L : 0L);
+  set(handle, CURLOPT_SSL_VERIFYHOST, options.verify_tls ? 2L : 0L);
   std::error_code absent;
   if (std::filesystem::is_directory(options.ca_path, absent))
-    set(curl, CURLOPT_CAPATH, options.ca_path.c_str());
+    set(handle, CURLOPT_CAPATH, options.ca_path.c_str());
   else if (!options.ca_path.empty())
-    set(curl, CURLOPT_CAINFO, options.ca_path.c_str());
+    set(handle, CURLOPT_CAINFO, options.ca_path.c_str());
 }
 
-void set_proxy(CURL* curl, const std::string& url, const std::string& http_proxy) {
-  if (!http_proxy.empty() && url.starts_with("http://")) set(curl, CURLOPT_PROXY, http_proxy.c_str());
+void set_proxy(CURL* handle, const std::string& url, const std::string& http_proxy) {
+  if (!http_proxy.empty() && url.starts_with("http://")) set(handle, CURLOPT_PROXY, http_proxy.c_str());
 }
 
 }  // namespace
 
 // One request: what is sent, and what has come so far.
 struct HttpClient::Transfer {
-  CURL* curl = nullptr;
+  CURL* handle = nullptr;
   HttpAnswer answer;
   NewFile* file = nullptr;  // where the body of an answer 2xx goes
   int64_t most = 0, got = 0;
-  std::unique_ptr<curl_slist, decltype(&curl_slist_free_all)> headers{nullptr, curl_slist_free_all};
+  std::unique_ptr<curl_slist, decltype(&curl_slist_free_all)> headers{nullptr, curl().slist_free_all};
   char problem[CURL_ERROR_SIZE] = {};
 
   static size_t on_body(char* bytes, size_t one, size_t size, void* self) {
@@ -123,7 +118,7 @@ struct HttpClient::Transfer {
       return 0;
     }
     long status = 0;
-    curl_easy_getinfo(transfer.curl, CURLINFO_RESPONSE_CODE, &status);
+    curl().easy_getinfo(transfer.handle, CURLINFO_RESPONSE_CODE, &status);
     if (!transfer.file || status < 200 || status > 299) {
       if (transfer.file && transfer.got > HttpLimits().answer_bytes) {  // words of an error, not the file
         transfer.answer.failure = HttpFailure::too_large;
@@ -149,25 +144,25 @@ struct HttpClient::Transfer {
 
   void set_headers(const std::vector<std::string>& lines) {
     const auto add = [this](const std::string& line) {
-      headers.reset(curl_slist_append(headers.release(), line.c_str()));
+      headers.reset(curl().slist_append(headers.release(), line.c_str()));
     };
     for (const std::string& line : lines) add(line);
     add("Expect:");  // curl would wait a second for servers that do not know it
-    set(curl, CURLOPT_HTTPHEADER, headers.get());
+    set(handle, CURLOPT_HTTPHEADER, headers.get());
   }
 
   void set_receivers() {
-    set(curl, CURLOPT_ERRORBUFFER, static_cast<char*>(problem));
-    set(curl, CURLOPT_WRITEFUNCTION, &on_body);
-    set(curl, CURLOPT_WRITEDATA, this);
-    set(curl, CURLOPT_HEADERFUNCTION, &on_header);
-    set(curl, CURLOPT_HEADERDATA, this);
+    set(handle, CURLOPT_ERRORBUFFER, static_cast<char*>(problem));
+    set(handle, CURLOPT_WRITEFUNCTION, &on_body);
+    set(handle, CURLOPT_WRITEDATA, this);
+    set(handle, CURLOPT_HEADERFUNCTION, &on_header);
+    set(handle, CURLOPT_HEADERDATA, this);
   }
 
   HttpAnswer concluded(CURLcode code) {
     long status = 0, sent = 0;
-    curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
-    curl_easy_getinfo(curl, CURLINFO_REQUEST_SIZE, &sent);
+    curl().easy_getinfo(handle, CURLINFO_RESPONSE_CODE, &status);
+    curl().easy_getinfo(handle, CURLINFO_REQUEST_SIZE, &sent);
     answer.status = static_cast<int>(status);
     if (code != CURLE_OK && answer.failure == HttpFailure::none) answer.failure = failure_of(code);
     if (answer.failure == HttpFailure::none) return std::move(answer);
@@ -204,54 +199,53 @@ std::string_view name_of(HttpFailure failure) {
 }
 
 HttpClient::HttpClient(HttpOptions options) : options_(std::move(options)) {
-  if (start_curl()) {
-    handle_ = curl_easy_init();
-    multi_ = curl_multi_init();
-  }
+  handle_ = curl().easy_init();
+  multi_ = curl().multi_init();
   if (!handle_ || !multi_)
     throw Unavailable("the HTTP library libcurl does not start; is there memory left?");
 }
 
 HttpClient::~HttpClient() {
-  curl_easy_cleanup(handle_);
-  curl_multi_cleanup(multi_);
+  curl().easy_cleanup(handle_);
+  curl().multi_cleanup(multi_);
 }
 
 HttpAnswer HttpClient::get(const HttpRequest& request) {
-  curl_easy_reset(handle_);
+  curl().easy_reset(handle_);
   Transfer transfer;
   return run(request, transfer);
 }
 
 HttpAnswer HttpClient::post(const HttpRequest& request, std::string_view body) {
-  curl_easy_reset(handle_);
-  curl_easy_setopt(handle_, CURLOPT_POST, 1L);
-  curl_easy_setopt(handle_, CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(body.size()));
-  curl_easy_setopt(handle_, CURLOPT_POSTFIELDS, body.empty() ? "" : body.data());
+  curl().easy_reset(handle_);
+  curl().easy_setopt(handle_, CURLOPT_POST, 1L);
+  curl().easy_setopt(handle_, CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(body.size()));
+  curl().easy_setopt(handle_, CURLOPT_POSTFIELDS, body.empty() ? "" : body.data());
   Transfer transfer;
   return run(request, transfer);
 }
 
 HttpAnswer HttpClient::upload(const HttpRequest& request, const std::string& name, const std::string& file) {
-  curl_easy_reset(handle_);
-  const std::unique_ptr<curl_mime, decltype(&curl_mime_free)> form(curl_mime_init(handle_), curl_mime_free);
-  curl_mimepart* part = curl_mime_addpart(form.get());
-  curl_mime_name(part, name.c_str());
-  if (curl_mime_filedata(part, file.c_str()) != CURLE_OK) {
+  curl().easy_reset(handle_);
+  const std::unique_ptr<curl_mime, decltype(&curl_mime_free)> form(curl().mime_init(handle_),
+                                                                   curl().mime_free);
+  curl_mimepart* part = curl().mime_addpart(form.get());
+  curl().mime_name(part, name.c_str());
+  if (curl().mime_filedata(part, file.c_str()) != CURLE_OK) {
     HttpAnswer answer;
     answer.failure = HttpFailure::file;
     answer.may_have_arrived = false;
     answer.problem = lab::text("cannot read ", file, ": ", system_error_text(errno));
     return answer;
   }
-  curl_mime_filename(part, name.c_str());
-  curl_easy_setopt(handle_, CURLOPT_MIMEPOST, form.get());
+  curl().mime_filename(part, name.c_str());
+  curl().easy_setopt(handle_, CURLOPT_MIMEPOST, form.get());
   Transfer transfer;
   return run(request, transfer);
 }
 
 HttpAnswer HttpClient::download(const HttpRequest& request, const std::string& path) {
-  curl_easy_reset(handle_);
+  curl().easy_reset(handle_);
   NewFile file(path);
   Transfer transfer;
   transfer.file = &file;
@@ -265,7 +259,7 @@ HttpAnswer HttpClient::download(const HttpRequest& request, const std::string& p
 }
 
 HttpAnswer HttpClient::run(const HttpRequest& request, Transfer& transfer) {
-  transfer.curl = handle_;
+  transfer.handle = handle_;
   transfer.most = request.limits.answer_bytes;
   set_request(handle_, request);
   set_limits(handle_, request.limits);
@@ -275,7 +269,7 @@ HttpAnswer HttpClient::run(const HttpRequest& request, Transfer& transfer) {
   transfer.set_receivers();
   const CURLcode code = static_cast<CURLcode>(perform());
   HttpAnswer answer = transfer.concluded(code);
-  curl_easy_reset(handle_);  // what was set points into this call
+  curl().easy_reset(handle_);  // what was set points into this call
   return answer;
 }
 
@@ -285,19 +279,19 @@ int HttpClient::perform() {
   constexpr int an_hour_ms = 3'600'000;
   const NoBrokenPipe guard;
   CURLcode code = CURLE_ABORTED_BY_CALLBACK;
-  curl_multi_add_handle(multi_, handle_);
+  curl().multi_add_handle(multi_, handle_);
   int running = 1, left = 0;
-  while (!cancelled_ && running > 0 && curl_multi_perform(multi_, &running) == CURLM_OK)
-    if (running > 0) curl_multi_poll(multi_, nullptr, 0, an_hour_ms, nullptr);
-  while (const CURLMsg* message = curl_multi_info_read(multi_, &left))
+  while (!cancelled_ && running > 0 && curl().multi_perform(multi_, &running) == CURLM_OK)
+    if (running > 0) curl().multi_poll(multi_, nullptr, 0, an_hour_ms, nullptr);
+  while (const CURLMsg* message = curl().multi_info_read(multi_, &left))
     if (message->msg == CURLMSG_DONE) code = message->data.result;
-  curl_multi_remove_handle(multi_, handle_);
+  curl().multi_remove_handle(multi_, handle_);
   return code;
 }
 
 void HttpClient::cancel() {
   cancelled_ = true;
-  curl_multi_wakeup(multi_);
+  curl().multi_wakeup(multi_);
 }
 
 }  // namespace lab

@@ -1,20 +1,13 @@
 #include "track/nvml.h"
 
-#include <dlfcn.h>
-
 #include "lab/core/text.h"
+#include "track/library.h"
 
 namespace lab::detail {
 namespace {
 
 constexpr double gib = 1024.0 * 1024 * 1024;
 constexpr int on_the_gpu = 0;  // the sensor
-
-template <class Function>
-bool find(void* library, const char* name, Function& function) {
-  function = reinterpret_cast<Function>(dlsym(library, name));
-  return function != nullptr;
-}
 
 }  // namespace
 
