@@ -1,6 +1,7 @@
 #include "data/field_reader.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 
 #include "data/chunk_decoder.h"
@@ -39,6 +40,11 @@ void copy_box(const Box& box, size_t dimension, const std::byte* chunk, std::byt
              sample + i * box.sample_step[dimension]);
 }
 
+// Small fields in one piece are kept whole: a call to the kernel takes longer than a small sample. So much of
+// each field, and of all fields of the process together, of which there may be thousands.
+constexpr uint64_t most_of_field = uint64_t{8} << 20, most_of_all = uint64_t{64} << 20;
+std::atomic<uint64_t> kept = 0;
+
 }  // namespace
 
 FieldReader::FieldReader(const InputFile& file, ChunkCache& cache, size_t key, const FieldLayout& layout)
@@ -56,11 +62,29 @@ FieldReader::FieldReader(const InputFile& file, ChunkCache& cache, size_t key, c
   for (int64_t column = 0; column < columns; ++column) boxes_.push_back(make_box(layout, grid, column));
 }
 
+FieldReader::~FieldReader() { kept -= whole_.size(); }
+
+// Whether it does; reads it the first time.
+bool FieldReader::keeps_whole() const {
+  std::call_once(first_read_, [this] {
+    const uint64_t all = static_cast<uint64_t>(layout_.samples()) * sample_bytes_;
+    if (all > most_of_field || kept + all > most_of_all) return;
+    std::vector<std::byte> bytes(all);
+    file_.read(layout_.offset, bytes);
+    whole_ = std::move(bytes);
+    kept += all;
+  });
+  return !whole_.empty();
+}
+
 void FieldReader::read(int64_t id, std::span<std::byte> bytes) const {
-  if (layout_.chunk_shape.empty())
-    file_.read(layout_.offset + static_cast<uint64_t>(id) * sample_bytes_, bytes);
-  else
+  const uint64_t place = static_cast<uint64_t>(id) * sample_bytes_;
+  if (!layout_.chunk_shape.empty())
     read_chunked(id, bytes);
+  else if (keeps_whole())
+    std::memcpy(bytes.data(), whole_.data() + place, bytes.size());
+  else
+    file_.read(layout_.offset + place, bytes);
   if (layout_.big_endian) swap_byte_order(bytes, static_cast<size_t>(size_of(layout_.type)));
 }
 

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <mutex>
 #include <span>
 #include <vector>
 
@@ -24,6 +25,9 @@ struct Box {
 class FieldReader {
  public:
   FieldReader(const InputFile& file, ChunkCache& cache, size_t key, const FieldLayout& layout);
+  ~FieldReader();
+  FieldReader(const FieldReader&) = delete;
+  FieldReader& operator=(const FieldReader&) = delete;
 
   const FieldLayout& layout() const { return layout_; }
   const std::vector<int64_t>& sample_shape() const { return sample_shape_; }
@@ -34,6 +38,7 @@ class FieldReader {
  private:
   ChunkCache::Bytes chunk(size_t index) const;
   void read_chunked(int64_t id, std::span<std::byte> bytes) const;
+  bool keeps_whole() const;
 
   const InputFile& file_;
   ChunkCache& cache_;
@@ -44,6 +49,8 @@ class FieldReader {
   std::vector<Box>
       boxes_;  // of the chunks that share one stretch of samples, in the order of the file's chunks
   int64_t row_bytes_ = 0;  // of one sample's part in a chunk
+  mutable std::once_flag first_read_;
+  mutable std::vector<std::byte> whole_;  // all samples, where they are few bytes; else empty
 };
 
 }  // namespace lab::detail

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <utility>
 
 #include "lab/core/error.h"
 #include "lab/core/random.h"
@@ -39,16 +40,18 @@ uint64_t feistel(uint64_t key, int half_bits, uint64_t value) {
 
 }  // namespace
 
-int64_t shuffled(uint64_t seed, uint64_t epoch, int64_t n, int64_t position) {
-  if (position < 0 || position >= n) throw Bug("position ", position, " in an order of ", n, " samples");
-  const auto size = static_cast<uint64_t>(n);
-  const int half_bits = std::max(least_half_bits, (static_cast<int>(std::bit_width(size - 1)) + 1) / 2);
-  const uint64_t key = random_key(seed, Purpose::order, epoch, size);
+ShuffledOrder::ShuffledOrder(uint64_t seed, uint64_t epoch, int64_t n)
+    : size_(static_cast<uint64_t>(n)), key_(random_key(seed, Purpose::order, epoch, size_)) {}
+
+int64_t ShuffledOrder::operator()(int64_t position) const {
+  if (position < 0 || std::cmp_greater_equal(position, size_))
+    throw Bug("position ", position, " in an order of ", size_, " samples");
+  const int half_bits = std::max(least_half_bits, (static_cast<int>(std::bit_width(size_ - 1)) + 1) / 2);
   // The network permutes a power of four, for all but tiny sets less than four times n; walking along the
   // cycle of `position` until it is back below n makes a permutation of [0, n) of it.
   uint64_t value = static_cast<uint64_t>(position);
-  do value = feistel(key, half_bits, value);
-  while (value >= size);
+  do value = feistel(key_, half_bits, value);
+  while (value >= size_);
   return static_cast<int64_t>(value);
 }
 

@@ -7,7 +7,9 @@
 #include <cstring>
 #include <deque>
 #include <exception>
+#include <functional>
 #include <mutex>
+#include <numeric>
 #include <thread>
 #include <utility>
 
@@ -119,9 +121,10 @@ class BatchMaker {
       return batch;
     }
     FiniteCheck finite;
+    const ShuffledOrder order(options_.seed, request.epoch, source_.size());
     batch.ids.reserve(static_cast<size_t>(positions.count));
     for (int64_t p = positions.first; p < positions.end() && !stop.stop_requested(); ++p) {
-      const int64_t i = options_.shuffle ? shuffled(options_.seed, request.epoch, source_.size(), p) : p;
+      const int64_t i = options_.shuffle ? order(p) : p;
       read(i);
       if (!finite.passes(sample_)) continue;
       transform(i, request.epoch);
@@ -157,6 +160,18 @@ HostBatch make_batch(const Source& source, const Transforms& transforms, const R
   return BatchMaker(source, transforms, options).make(request, {});
 }
 
+// How many batches like this one are made ahead if they are small. To be woken for each of them would cost
+// the thread that trains more than the batch: on the same core it would be interrupted at each step.
+size_t small_depth(const HostBatch& batch, size_t bytes_of_all) {
+  constexpr size_t most = 16;
+  size_t bytes = 0;
+  for (const HostBatch::Part& part : batch.parts)
+    bytes += static_cast<size_t>(
+                 std::accumulate(part.shape.begin(), part.shape.end(), int64_t{1}, std::multiplies<>())) *
+             static_cast<size_t>(size_of(part.type));
+  return std::min(most, bytes_of_all / std::max(bytes, size_t{1}));
+}
+
 // The reader's thread fills `ready`, the consumer empties it; both under `mutex`. `thread` is last: it is
 // stopped and joined before anything it uses goes away.
 struct Reader::State {
@@ -168,6 +183,7 @@ struct Reader::State {
   std::mutex mutex;
   std::condition_variable_any changed;
   std::deque<HostBatch> ready;
+  size_t depth = 1;          // so many at the most
   bool ended = false;        // nothing more will come
   std::exception_ptr error;  // why it ended, if not by plan
   double waited = 0;
@@ -181,15 +197,18 @@ struct Reader::State {
 bool Reader::State::add_next(BatchMaker& maker, const std::stop_token& stop) {
   {
     std::unique_lock lock(mutex);
-    const auto has_room = [&] { return ready.size() < static_cast<size_t>(options.depth); };
-    if (!changed.wait(lock, stop, has_room)) return false;
+    const auto half_empty = [&] { return ready.size() <= depth / 2; };
+    if (ready.size() >= depth && !changed.wait(lock, stop, half_empty)) return false;
   }
   const auto request = plan();
   if (!request) return false;
   HostBatch batch = maker.make(*request, stop);
   if (stop.stop_requested()) return false;  // it may be cut short
-  const std::lock_guard lock(mutex);
-  ready.push_back(std::move(batch));
+  {
+    const std::lock_guard lock(mutex);
+    depth = std::max(depth, small_depth(batch, options.small_bytes));
+    ready.push_back(std::move(batch));
+  }
   changed.notify_all();
   return true;
 }
@@ -217,6 +236,7 @@ Reader::Reader(std::shared_ptr<const Source> source, Transforms transforms, Read
   state_->source = std::move(source);
   state_->transforms = std::move(transforms);
   state_->options = options;
+  state_->depth = static_cast<size_t>(options.depth);
   state_->plan = std::move(plan);
   state_->thread = std::jthread([state = state_.get()](const std::stop_token& stop) { state->run(stop); });
 }
@@ -235,7 +255,9 @@ std::optional<HostBatch> Reader::next() {
   }
   HostBatch batch = std::move(state.ready.front());
   state.ready.pop_front();
-  state.changed.notify_all();
+  const bool half_empty = state.ready.size() == state.depth / 2;
+  lock.unlock();  // who is woken would wait for it
+  if (half_empty) state.changed.notify_all();
   return batch;
 }
 

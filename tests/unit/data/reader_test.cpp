@@ -290,14 +290,34 @@ TEST_F(ReaderTest, ReadsAheadAsFarAsAskedAndNoFurther) {
     asked.notify_all();
     return BatchRequest{0, {0, 1}};
   };
-  Reader reader(source, {}, {.depth = 3}, plan);
-  for (int seen = asked; seen < 3; seen = asked) asked.wait(seen);
-  std::this_thread::sleep_for(std::chrono::milliseconds(20));
-  EXPECT_EQ(asked, 3);
+  const auto asked_in_a_while = [&](int least) {
+    for (int seen = asked; seen < least; seen = asked) asked.wait(seen);
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    return asked.load();
+  };
+  Reader reader(source, {}, {.depth = 3, .small_bytes = 0}, plan);
+  EXPECT_EQ(asked_in_a_while(3), 3);
   reader.next();
-  for (int seen = asked; seen < 4; seen = asked) asked.wait(seen);
-  EXPECT_EQ(asked, 4);
+  EXPECT_EQ(asked_in_a_while(3), 3) << "it wakes when half of them are taken";
+  reader.next();
+  EXPECT_EQ(asked_in_a_while(5), 5);
   EXPECT_THROW(Reader(source, {}, {.depth = 0}, plan), ConfigError);
+}
+
+TEST_F(ReaderTest, ReadsMoreSmallBatchesAhead) {
+  std::atomic<int> asked = 0;
+  const auto plan = [&]() -> std::optional<BatchRequest> {
+    ++asked;
+    asked.notify_all();
+    return BatchRequest{0, {0, 1}};  // of 7 bytes
+  };
+  for (const auto& [bytes, expected] : {std::pair(size_t{70}, 10), {size_t{1} << 20, 16}}) {
+    asked = 0;
+    const Reader reader(source, {}, {.small_bytes = bytes}, plan);
+    for (int seen = asked; seen < expected; seen = asked) asked.wait(seen);
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    EXPECT_EQ(asked, expected);
+  }
 }
 
 TEST_F(ReaderTest, StopsAtOnceWhileItsRingIsFull) {

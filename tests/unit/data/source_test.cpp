@@ -188,14 +188,17 @@ TEST_F(SourceTest, NoticesThatTheFileWasChanged) {
   {
     const NewFile file(path);
     add_u8(file, "labels", {4000}, numbers<uint8_t>(4000));
+    add_u8(file, "large", {4000, 3000}, numbers<uint8_t>(12'000'000));
   }
   const FileLayout layout = read_layout(path);
-  const Source source(hdf5(path, {"labels"}), layout);
-  std::filesystem::resize_file(path, layout.file_bytes - 10);
+  const Source source(hdf5(path, {"large"}), layout), small(hdf5(path, {"labels"}), layout);
+  std::filesystem::resize_file(path, layout.file_bytes - 12'000'010);
   EXPECT_THAT(test::message_of<DataError>([&] { Source(hdf5(path, {"labels"}), layout); }),
               AllOf(HasSubstr(path), HasSubstr(text(layout.file_bytes))));
   Sample sample;
-  source.read(100, sample);
+  for (int again = 0; again < 2; ++again)
+    EXPECT_THAT(test::message_of<DataError>([&] { small.read(100, sample); }),  // is read whole at first
+                HasSubstr("changed since it was opened"));
   EXPECT_THAT(test::message_of<DataError>([&] { source.read(3999, sample); }),
               HasSubstr("changed since it was opened"));
   std::filesystem::remove(path);
