@@ -135,8 +135,7 @@ void tell_room(const TrainPlan& plan, const TrainerOptions& options, int ranks, 
   double parameters = 0;
   for (const at::Tensor& parameter : plan.model.module().parameters())
     parameters += static_cast<double>(parameter.nbytes());
-  const bool adam = std::holds_alternative<AdamW>(plan.optimizer);
-  const double state = parameters * (adam ? 2 : std::get<SGD>(plan.optimizer).momentum != 0 ? 1 : 0);
+  const double state = parameters * static_cast<double>(state_names(plan.optimizer).size());
   findings.told(text("Memory, beside what layers keep for the backward: ", mebibytes(parameters + state),
                      " of parameters and optimizer state on a node, ", mebibytes(2 * parameters),
                      " of gradients on each of ", ranks, ranks == 1 ? " rank." : " ranks."));

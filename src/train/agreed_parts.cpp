@@ -25,17 +25,6 @@ std::string describe_frozen(const Freeze& freeze) {
   return text("frozen: ", join(freeze.patterns), freeze.norms_in_eval ? ", norms in evaluation mode" : "");
 }
 
-std::string describe_optimizer(const OptimizerPlan& plan) {
-  if (const auto* adam = std::get_if<AdamW>(&plan))
-    return text("AdamW\nrate ", shortest(adam->lr), "\nbeta1 ", shortest(adam->beta1), "\nbeta2 ",
-                shortest(adam->beta2), "\neps ", shortest(adam->eps), "\nweight decay ",
-                shortest(adam->weight_decay));
-  const auto& sgd = std::get<SGD>(plan);
-  return text("SGD\nrate ", shortest(sgd.lr), "\nmomentum ", shortest(sgd.momentum), "\ndampening ",
-              shortest(sgd.dampening), "\nweight decay ", shortest(sgd.weight_decay),
-              sgd.nesterov ? "\nnesterov" : "");
-}
-
 std::string describe_plateau(const std::optional<Plateau>& plateau) {
   if (!plateau) return "";
   const Plateau& p = *plateau;
@@ -120,17 +109,16 @@ std::string describe_measures(const TrainPlan& plan) {
 
 std::vector<AgreedPart> agreed_parts(const TrainPlan& plan, const TrainerOptions& options,
                                      const Source* train, const Source* validate) {
-  return {
-      {"seed", text(options.seed)},
-      {"batch size", text(plan.batch_size)},
-      {"numerics", describe_numerics(options)},
-      {"set of trainer options", describe_options(options)},
-      {"model", describe_model(plan.model) + describe_frozen(plan.freeze)},
-      {"optimizer", describe_optimizer(plan.optimizer) + describe_groups(plan) + describe_average(plan.ema)},
-      {"schedule", describe_schedule(plan, options, train ? train->size() : 0)},
-      {"set of metrics and callbacks", describe_measures(plan)},
-      {"training set", describe_data(plan.train, train)},
-      {"validation set", describe_data(plan.validate, validate)}};
+  return {{"seed", text(options.seed)},
+          {"batch size", text(plan.batch_size)},
+          {"numerics", describe_numerics(options)},
+          {"set of trainer options", describe_options(options)},
+          {"model", describe_model(plan.model) + describe_frozen(plan.freeze)},
+          {"optimizer", in_words(plan.optimizer) + describe_groups(plan) + describe_average(plan.ema)},
+          {"schedule", describe_schedule(plan, options, train ? train->size() : 0)},
+          {"set of metrics and callbacks", describe_measures(plan)},
+          {"training set", describe_data(plan.train, train)},
+          {"validation set", describe_data(plan.validate, validate)}};
 }
 
 }  // namespace lab

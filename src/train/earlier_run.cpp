@@ -93,24 +93,25 @@ void EarlierRun::take_lightning(const TorchFile& file, const TrainPlan& plan, in
   tensors_ = model;
   tensors_.insert(tensors_.end(), earlier->tensors.begin(), earlier->tensors.end());
   state_.step = earlier->steps;
-  state_.optimizer = earlier->optimizer;
+  // Adam and AdamW keep the same state.
+  const std::string ours = name_of(plan.optimizer);
+  state_.optimizer = earlier->optimizer == "AdamW" && ours == "Adam" ? ours : earlier->optimizer;
   state_.optimizer_steps = earlier->optimizer_steps;
   end_of_epochs(state_, earlier->epochs, steps_per_epoch, log);
   kept_ = std::move(earlier);
 }
 
 void EarlierRun::check_optimizer(const TrainPlan& plan) const {
-  const auto optimizer = make_optimizer(plan.optimizer, torch::zeros({1}));
-  if (state_.optimizer != optimizer->name())
+  if (state_.optimizer != name_of(plan.optimizer))
     throw DataError(quoted(file_.path()), " is of a run with ", state_.optimizer, ", this one has ",
-                    optimizer->name(), weights_alone);
-  for (const auto& part : optimizer->flat_state())
+                    name_of(plan.optimizer), weights_alone);
+  for (const std::string& part : state_names(plan.optimizer))
     for (const TensorView& parameter :
          trainable(weights_for(file_, plan.model.module()), plan.model.module())) {
-      const std::string name = text("lab.optimizer.", part.first, ".", parameter.name);
+      const std::string name = text("lab.optimizer.", part, ".", parameter.name);
       const auto found = std::ranges::find(tensors_, name, &TensorView::name);
       if (found == tensors_.end() || found->shape != parameter.shape)
-        throw DataError(quoted(file_.path()), " lacks ", name, ", which ", optimizer->name(),
+        throw DataError(quoted(file_.path()), " lacks ", name, ", which ", name_of(plan.optimizer),
                         " needs to go on", weights_alone);
     }
 }

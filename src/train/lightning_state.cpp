@@ -109,8 +109,8 @@ using Parts = std::vector<std::pair<std::string, std::string>>;
 
 Parts known_optimizer(const TorchFile& file, const TorchValue& options, LightningState& state) {
   const auto refuse = [&](const std::string& what) {
-    throw DataError(quoted(file.path()), " has an optimizer ", what, ", lab has AdamW and SGD",
-                    weights_alone);
+    throw DataError(quoted(file.path()), " has an optimizer ", what,
+                    ", of which lab takes over Adam, AdamW and SGD", weights_alone);
   };
   if (is_true(options.find("maximize"))) refuse("that maximizes");
   if (options.find("nesterov") && options.find("dampening")) {
@@ -123,7 +123,7 @@ Parts known_optimizer(const TorchFile& file, const TorchValue& options, Lightnin
   state.optimizer = "AdamW";
   const TorchValue* decoupled = options.find("decoupled_weight_decay");
   if (decoupled && !is_true(decoupled) && number(options.find("weight_decay")).value_or(0) != 0)
-    state.left_out.push_back("weight decay as Adam has it: it goes on as AdamW's");
+    state.left_out.push_back("weight decay as Adam has it, where this run has AdamW");
   return {{"exp_avg", "exp_avg"}, {"exp_avg_sq", "exp_avg_sq"}};
 }
 

@@ -1,8 +1,12 @@
 #include "lab/train/optimizer.h"
 
+#include <ATen/ops/_fused_adam.h>
 #include <ATen/ops/_fused_adamw.h>
 #include <ATen/ops/_fused_sgd.h>
 #include <torch/types.h>
+
+#include "lab/core/error.h"
+#include "train/optimizer_rules.h"
 
 namespace lab {
 namespace {
@@ -36,17 +40,33 @@ class Cut {
   std::vector<size_t> group_of_;
 };
 
-// A fused kernel takes lists of tensors, and so one call for each group.
-class FlatAdamW final : public Optimizer {
+// In the order of state_names().
+std::vector<at::Tensor> make_states(const std::vector<std::string>& names, const MakeState& make_state) {
+  std::vector<at::Tensor> out;
+  for (size_t i = 0; i < names.size(); ++i) out.push_back(make_state());
+  return out;
+}
+
+using NamedState = std::vector<std::pair<std::string, at::Tensor>>;
+NamedState named(const std::vector<std::string>& names, const std::vector<at::Tensor>& states) {
+  NamedState out;
+  for (size_t i = 0; i < names.size(); ++i) out.emplace_back(names[i], states[i]);
+  return out;
+}
+
+// Adam and AdamW. A fused kernel takes lists of tensors, and so one call for each group.
+template <class Plan, auto kernel>
+class FlatAdam final : public Optimizer {
  public:
-  FlatAdamW(std::vector<AdamW> plans, Cut cut, const at::Tensor& parameters, const MakeState& make_state)
-      : plans_(std::move(plans)),
+  FlatAdam(const std::vector<Plan>& plans, Cut cut, const at::Tensor& parameters, const MakeState& make_state)
+      : plans_(plans),
         cut_(std::move(cut)),
-        exp_avg_(make_state()),
-        exp_avg_sq_(make_state()),
-        exp_avg_pieces_(cut_.of(exp_avg_)),
-        exp_avg_sq_pieces_(cut_.of(exp_avg_sq_)),
-        steps_(torch::zeros({}, parameters.options().dtype(torch::kFloat32))) {}
+        names_(state_names(plans.front())),
+        states_(make_states(names_, make_state)),
+        steps_(torch::zeros({}, parameters.options().dtype(torch::kFloat32))) {
+    for (const at::Tensor& state : states_) pieces_.push_back(cut_.of(state));
+    pieces_.resize(3, Pieces(cut_.groups()));
+  }
 
   void step(at::Tensor& parameters, at::Tensor& gradients, const at::Tensor& divisor, const at::Tensor& skip,
             const std::vector<double>& rates) override {
@@ -56,26 +76,93 @@ class FlatAdamW final : public Optimizer {
     const Pieces values = cut_.of(parameters), sums = cut_.of(gradients);
     for (size_t g = 0; g < cut_.groups(); ++g) {
       if (values[g].empty()) continue;
-      const AdamW& plan = plans_[g];
+      const Plan& plan = plans_[g];
       const std::vector<at::Tensor> steps(values[g].size(), steps_);
-      at::_fused_adamw_(values[g], sums[g], exp_avg_pieces_[g], exp_avg_sq_pieces_[g], {}, steps, rates.at(g),
-                        plan.beta1, plan.beta2, plan.weight_decay, plan.eps, /*amsgrad=*/false,
-                        /*maximize=*/false, if_defined(divisor), if_defined(skip));
+      kernel(values[g], sums[g], pieces_[0][g], pieces_[1][g], pieces_[2][g], steps, rates.at(g), plan.beta1,
+             plan.beta2, plan.weight_decay, plan.eps, plan.amsgrad, /*maximize=*/false, if_defined(divisor),
+             if_defined(skip));
     }
   }
-  std::string name() const override { return "AdamW"; }
-  std::vector<std::pair<std::string, at::Tensor>> flat_state() const override {
-    return {{"exp_avg", exp_avg_}, {"exp_avg_sq", exp_avg_sq_}};
-  }
+  std::string name() const override { return name_of(plans_.front()); }
+  NamedState flat_state() const override { return named(names_, states_); }
   int64_t steps() const override { return steps_.item<int64_t>(); }
   void set_steps(int64_t steps) override { steps_.fill_(steps); }
 
  private:
-  std::vector<AdamW> plans_;
+  std::vector<Plan> plans_;
   Cut cut_;
-  at::Tensor exp_avg_, exp_avg_sq_;
-  Pieces exp_avg_pieces_, exp_avg_sq_pieces_;
+  std::vector<std::string> names_;
+  std::vector<at::Tensor> states_;
+  std::vector<Pieces> pieces_;  // of each
   at::Tensor steps_;
+};
+
+void adamw_kernel(at::TensorList values, at::TensorList sums, at::TensorList means, at::TensorList squares,
+                  at::TensorList most, at::TensorList steps, double rate, double beta1, double beta2,
+                  double decay, double eps, bool amsgrad, bool maximize,
+                  const std::optional<at::Tensor>& divisor, const std::optional<at::Tensor>& skip) {
+  at::_fused_adamw_(values, sums, means, squares, most, steps, rate, beta1, beta2, decay, eps, amsgrad,
+                    maximize, divisor, skip);
+}
+void adam_kernel(at::TensorList values, at::TensorList sums, at::TensorList means, at::TensorList squares,
+                 at::TensorList most, at::TensorList steps, double rate, double beta1, double beta2,
+                 double decay, double eps, bool amsgrad, bool maximize,
+                 const std::optional<at::Tensor>& divisor, const std::optional<at::Tensor>& skip) {
+  at::_fused_adam_(values, sums, means, squares, most, steps, rate, beta1, beta2, decay, eps, amsgrad,
+                   maximize, divisor, skip);
+}
+
+// Those without a fused kernel: a rule for each group, on one stretch after the other. On a GPU the host
+// waits to know whether the step is skipped.
+class FlatByRule final : public Optimizer {
+ public:
+  FlatByRule(const std::vector<OptimizerPlan>& plans, Cut cut, const MakeState& make_state)
+      : plans_(plans),
+        cut_(std::move(cut)),
+        names_(state_names(plans.front())),
+        states_(make_states(names_, make_state)) {
+    for (const OptimizerPlan& plan : plans_) rules_.push_back(detail::rule_of(plan));
+    for (at::Tensor& state : states_) {
+      if (rules_.front().initial != 0) state.fill_(rules_.front().initial);
+      pieces_.push_back(cut_.of(state));
+    }
+  }
+
+  void step(at::Tensor& parameters, at::Tensor& gradients, const at::Tensor& divisor, const at::Tensor& skip,
+            const std::vector<double>& rates) override {
+    if (skip.defined() && skip.item<float>() != 0) return;
+    ++steps_;
+    if (divisor.defined()) gradients.div_(divisor);
+    const Pieces values = cut_.of(parameters), means = cut_.of(gradients);
+    for (size_t g = 0; g < cut_.groups(); ++g)
+      for (size_t i = 0; i < values[g].size(); ++i) {
+        OptimizerStep step = {.number = steps_,
+                              .rate = rates.at(g),
+                              .weight_decay = decay_of(plans_[g]),
+                              .parameters = values[g][i],
+                              .gradients = means[g][i],
+                              .state = {}};
+        for (const Pieces& pieces : pieces_) step.state.push_back(pieces[g][i]);
+        rules_[g].update(step);
+      }
+  }
+  std::string name() const override { return name_of(plans_.front()); }
+  NamedState flat_state() const override { return named(names_, states_); }
+  int64_t steps() const override { return steps_; }
+  void set_steps(int64_t steps) override { steps_ = steps; }
+
+ private:
+  static double decay_of(const OptimizerPlan& plan) {
+    return std::visit([](const auto& p) { return p.weight_decay; }, plan);
+  }
+
+  std::vector<OptimizerPlan> plans_;
+  std::vector<detail::OptimizerRule> rules_;
+  Cut cut_;
+  std::vector<std::string> names_;
+  std::vector<at::Tensor> states_;
+  std::vector<Pieces> pieces_;  // of each
+  int64_t steps_ = 0;
 };
 
 class FlatSGD final : public Optimizer {
@@ -123,10 +210,6 @@ std::vector<Kind> all_of_kind(const std::vector<OptimizerPlan>& groups) {
 
 }  // namespace
 
-double base_rate(const OptimizerPlan& plan) {
-  return std::visit([](const auto& p) { return p.lr; }, plan);
-}
-
 std::unique_ptr<Optimizer> make_optimizer(const OptimizerPlan& plan, const at::Tensor& parameters,
                                           const MakeState& make_state) {
   return make_optimizer({plan}, {{parameters.numel(), 0}}, parameters, make_state);
@@ -138,9 +221,18 @@ std::unique_ptr<Optimizer> make_optimizer(const std::vector<OptimizerPlan>& grou
   if (!make_state)
     return make_optimizer(groups, stretches, parameters, [&] { return torch::zeros_like(parameters); });
   Cut cut(groups.size(), stretches);
-  if (std::holds_alternative<AdamW>(groups.front()))
-    return std::make_unique<FlatAdamW>(all_of_kind<AdamW>(groups), std::move(cut), parameters, make_state);
-  return std::make_unique<FlatSGD>(all_of_kind<SGD>(groups), std::move(cut), make_state);
+  const OptimizerPlan& first = groups.front();
+  if (std::holds_alternative<AdamW>(first))
+    return std::make_unique<FlatAdam<AdamW, adamw_kernel>>(all_of_kind<AdamW>(groups), std::move(cut),
+                                                           parameters, make_state);
+  if (std::holds_alternative<Adam>(first))
+    return std::make_unique<FlatAdam<Adam, adam_kernel>>(all_of_kind<Adam>(groups), std::move(cut),
+                                                         parameters, make_state);
+  if (std::holds_alternative<SGD>(first))
+    return std::make_unique<FlatSGD>(all_of_kind<SGD>(groups), std::move(cut), make_state);
+  if (const auto* own = std::get_if<OwnOptimizer>(&first); own && (!own->update || own->name.empty()))
+    throw ConfigError("an optimizer of your own needs a name and an update");
+  return std::make_unique<FlatByRule>(groups, std::move(cut), make_state);
 }
 
 }  // namespace lab

@@ -28,15 +28,15 @@ OptimizerPlan plan_of(OptimizerPlan plan, const ParameterGroup& group) {
       [&](auto& own) {
         own.lr = group.lr.value_or(own.lr);
         own.weight_decay = group.weight_decay.value_or(own.weight_decay);
+        if constexpr (requires { own.beta1; }) {
+          own.beta1 = group.beta1.value_or(own.beta1);
+          own.beta2 = group.beta2.value_or(own.beta2);
+        } else if (group.beta1 || group.beta2) {
+          throw ConfigError("the group of parameters ", quoted(group.name), " has a beta, which ",
+                            name_of(own), " does not have; take it out");
+        }
       },
       plan);
-  if (auto* adam = std::get_if<AdamW>(&plan)) {
-    adam->beta1 = group.beta1.value_or(adam->beta1);
-    adam->beta2 = group.beta2.value_or(adam->beta2);
-  } else if (group.beta1 || group.beta2) {
-    throw ConfigError("the group of parameters ", quoted(group.name),
-                      " has a beta, which SGD does not have; take it out");
-  }
   return plan;
 }
 

@@ -16,32 +16,12 @@
 #include "lab/train/buckets.h"
 #include "lab/train/tensor_buffer.h"
 #include "train/gradient_means.h"
+#include "train/riders.h"
 
 namespace lab {
 namespace {
 
 constexpr int64_t first_bucket_bytes = 1 << 20;
-constexpr int64_t rider_slots = 6;  // behind the last gradient: the loss's sum and weight, and the notes
-
-at::Tensor riders(const WeightedSum& loss, const StepNotes& notes, const at::TensorOptions& options) {
-  const at::Tensor out = torch::zeros({rider_slots}, options);
-  if (notes.stop != 0) out[2].fill_(notes.stop);  // seldom; a copy from here would hold up a GPU
-  if (notes.interrupt != 0) out[3].fill_(notes.interrupt);
-  if (notes.save != 0) out[4].fill_(notes.save);
-  if (notes.over != 0) out[5].fill_(notes.over);
-  if (!loss.sum.defined()) return out;
-  out[0].copy_(loss.sum.detach());
-  out[1].copy_(loss.weight.detach());
-  return out;
-}
-
-constexpr double least_weight = 1e-30;  // so that a step without samples has zeros
-double weight_of(const at::Tensor& riders) { return std::max(riders[1].item<double>(), least_weight); }
-
-// Behind the riders: the norm.
-at::Tensor facts_of(const at::Tensor& riders, const at::Tensor& norm) {
-  return at::cat({riders.to(torch::kFloat64), norm.reshape({1})});
-}
 
 // Adds one leaf's tensor to the stack of partial sums, entry by entry from the top; undefined counts as
 // zeros.
@@ -271,10 +251,11 @@ struct GradientReducer::State {
   // On CPUs, where all is known.
   static void note(StepSums& sums, const at::Tensor& told, const GradientMeans& means) {
     const double norm = means.finite() ? means.norm() : std::numeric_limits<double>::quiet_NaN();
-    sums.norm = torch::full({}, norm, torch::kFloat64);
-    sums.facts = facts_of(told, sums.norm);
-    const bool finite = sums.told().finite;
-    sums.skip = torch::full({}, finite ? 0.0 : 1.0, torch::kFloat32);
+    const std::vector<double> facts = facts_of(told, norm);
+    sums.norm = scalar_of(norm, torch::kFloat64);
+    sums.facts = tensor_of(facts, torch::kFloat64);
+    const bool finite = step_facts(facts.data()).finite;
+    sums.skip = scalar_of(finite ? 0.0 : 1.0, torch::kFloat32);
   }
 
   // What rides behind the gradients stays exact.
@@ -365,16 +346,6 @@ StepSums GradientReducer::finish() {
   s.first_step = false;
   return sums;
 }
-
-StepFacts step_facts(const double* numbers) {
-  StepFacts facts{
-      numbers[0], numbers[1], {numbers[2], numbers[3], numbers[4], numbers[5]}, numbers[rider_slots]};
-  facts.finite =
-      std::all_of(numbers, numbers + rider_slots + 1, [](double number) { return std::isfinite(number); });
-  return facts;
-}
-
-StepFacts StepSums::told() const { return step_facts(facts.to(torch::kCPU).const_data_ptr<double>()); }
 
 void GradientReducer::want(Range part) {
   State& s = *state_;

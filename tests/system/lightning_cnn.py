@@ -35,6 +35,18 @@ def measures():
                           **{name: metric(10) for name, metric in counted.items()}})
 
 
+# With the values that lightning_tool.cpp gives them.
+OTHERS = {
+    "adam": (torch.optim.Adam, {"amsgrad": True}),
+    "adagrad": (torch.optim.Adagrad, {"lr_decay": 0.1, "initial_accumulator_value": 0.1}),
+    "rmsprop": (torch.optim.RMSprop, {"momentum": 0.5, "centered": True}),
+    "adadelta": (torch.optim.Adadelta, {"rho": 0.8}),
+    "adamax": (torch.optim.Adamax, {}),
+    "nadam": (torch.optim.NAdam, {"decoupled_weight_decay": True}),
+    "radam": (torch.optim.RAdam, {}),
+}
+
+
 class Cnn(pl.LightningModule):
     def __init__(self, config):
         super().__init__()
@@ -73,6 +85,9 @@ class Cnn(pl.LightningModule):
         c = self.c
         if c["optimizer"] == "adamw":
             optimizer = torch.optim.AdamW(self.groups(), c["learning_rate"], weight_decay=c["weight_decay"])
+        elif c["optimizer"] in OTHERS:
+            kind, values = OTHERS[c["optimizer"]]
+            optimizer = kind(self.groups(), c["learning_rate"], weight_decay=c["weight_decay"], **values)
         else:
             optimizer = torch.optim.SGD(self.groups(), c["learning_rate"], momentum=c["momentum"], nesterov=c["nesterov"],
                                         weight_decay=c["weight_decay"])

@@ -40,6 +40,8 @@ CASES = {  # config, trainer.init
     "all": ({**ADAMW, **THREE, "groups": True, "schedule": "cosine", "ema": 0.8},
             {"accumulate_grad_batches": 3, "gradient_clip_val": 0.5}),
 }
+# Each with groups, which have rates and decays of their own.
+OTHERS = {"adam": 3e-3, "adagrad": 0.02, "rmsprop": 1e-3, "adadelta": 0.5, "adamax": 3e-3, "nadam": 3e-3, "radam": 3e-3}
 MIXED = {"momentum": THREE, "groups": THREE, "all": {}}
 CHANGING = {"nesterov, multi_step", "plateau", "cosine", "all"}  # rates
 
@@ -56,6 +58,9 @@ BOUNDS = {"losses": 0.06, "training losses": 0.01, "validation losses": 0.02, "w
 
 
 def cases():
+    for name, rate in OTHERS.items():
+        config = {**PLAIN, "optimizer": name, "learning_rate": rate, "groups": True}
+        yield f"{name}, 64-true", {"config": config, "precision": "64-true", "max_epochs": 3}
     for name, (config, init) in CASES.items():
         config = {**PLAIN, **config}
         yield f"{name}, 64-true", {"config": config, "precision": "64-true", "max_epochs": 3, **init}

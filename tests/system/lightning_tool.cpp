@@ -33,7 +33,9 @@ struct CnnConfig {
     f("train_samples", &C::train_samples, lab::at_least(1), "the first so many train");
     f("validation_samples", &C::validation_samples, lab::at_least(1), "the next so many validate");
     f("batch_size", &C::batch_size, lab::at_least(1), "global");
-    f("optimizer", &C::optimizer, lab::one_of({"sgd", "adamw"}), "how parameters are updated");
+    f("optimizer", &C::optimizer,
+      lab::one_of({"sgd", "adamw", "adam", "adagrad", "rmsprop", "adadelta", "adamax", "nadam", "radam"}),
+      "how parameters are updated");
     f("learning_rate", &C::learning_rate, lab::above(0), "of the optimizer");
     f("momentum", &C::momentum, lab::at_least(0), "of sgd");
     f("weight_decay", &C::weight_decay, lab::at_least(0), "of the optimizer");
@@ -86,6 +88,20 @@ class StepLines final : public lab::Callback {
 
 lab::OptimizerPlan optimizer(const CnnConfig& c) {
   if (c.optimizer == "adamw") return lab::AdamW{.lr = c.learning_rate, .weight_decay = c.weight_decay};
+  if (c.optimizer == "adam")
+    return lab::Adam{.lr = c.learning_rate, .weight_decay = c.weight_decay, .amsgrad = true};
+  if (c.optimizer == "adagrad")
+    return lab::Adagrad{
+        .lr = c.learning_rate, .lr_decay = 0.1, .weight_decay = c.weight_decay, .initial_accumulator = 0.1};
+  if (c.optimizer == "rmsprop")
+    return lab::RMSprop{
+        .lr = c.learning_rate, .weight_decay = c.weight_decay, .momentum = 0.5, .centered = true};
+  if (c.optimizer == "adadelta")
+    return lab::Adadelta{.lr = c.learning_rate, .rho = 0.8, .weight_decay = c.weight_decay};
+  if (c.optimizer == "adamax") return lab::Adamax{.lr = c.learning_rate, .weight_decay = c.weight_decay};
+  if (c.optimizer == "nadam")
+    return lab::NAdam{.lr = c.learning_rate, .weight_decay = c.weight_decay, .decoupled = true};
+  if (c.optimizer == "radam") return lab::RAdam{.lr = c.learning_rate, .weight_decay = c.weight_decay};
   return lab::SGD{
       .lr = c.learning_rate, .momentum = c.momentum, .weight_decay = c.weight_decay, .nesterov = c.nesterov};
 }

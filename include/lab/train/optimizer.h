@@ -12,15 +12,27 @@
 
 namespace lab {
 
-// Loshchilov and Hutter, "Decoupled weight decay regularization", 2019; as torch.optim.AdamW.
+// Each is as torch.optim's of the same name, and has its defaults. Weight decay is an L2 penalty but in
+// AdamW, or where it is `decoupled`.
+
+// Loshchilov and Hutter, "Decoupled weight decay regularization", 2019.
 struct AdamW {
   double lr = 1e-3;
   double beta1 = 0.9, beta2 = 0.999;
   double eps = 1e-8;
   double weight_decay = 0.01;
+  bool amsgrad = false;
 };
 
-// As torch.optim.SGD.
+// Kingma and Ba, "Adam: a method for stochastic optimization", 2015.
+struct Adam {
+  double lr = 1e-3;
+  double beta1 = 0.9, beta2 = 0.999;
+  double eps = 1e-8;
+  double weight_decay = 0;
+  bool amsgrad = false;
+};
+
 struct SGD {
   double lr = 1e-3;
   double momentum = 0;
@@ -29,8 +41,89 @@ struct SGD {
   bool nesterov = false;
 };
 
-using OptimizerPlan = std::variant<AdamW, SGD>;
+// Duchi, Hazan and Singer, "Adaptive subgradient methods", 2011.
+struct Adagrad {
+  double lr = 0.01;
+  double lr_decay = 0;
+  double weight_decay = 0;
+  double initial_accumulator = 0;
+  double eps = 1e-10;
+};
+
+// Hinton's lecture 6e, 2012; centered as Graves, "Generating sequences", 2013.
+struct RMSprop {
+  double lr = 0.01;
+  double alpha = 0.99;
+  double eps = 1e-8;
+  double weight_decay = 0;
+  double momentum = 0;
+  bool centered = false;
+};
+
+// Zeiler, "Adadelta: an adaptive learning rate method", 2012.
+struct Adadelta {
+  double lr = 1;
+  double rho = 0.9;
+  double eps = 1e-6;
+  double weight_decay = 0;
+};
+
+// Kingma and Ba, 2015, section 7.
+struct Adamax {
+  double lr = 2e-3;
+  double beta1 = 0.9, beta2 = 0.999;
+  double eps = 1e-8;
+  double weight_decay = 0;
+};
+
+// Dozat, "Incorporating Nesterov momentum into Adam", 2016.
+struct NAdam {
+  double lr = 2e-3;
+  double beta1 = 0.9, beta2 = 0.999;
+  double eps = 1e-8;
+  double weight_decay = 0;
+  double momentum_decay = 4e-3;
+  bool decoupled = false;
+};
+
+// Liu and others, "On the variance of the adaptive learning rate and beyond", 2020.
+struct RAdam {
+  double lr = 1e-3;
+  double beta1 = 0.9, beta2 = 0.999;
+  double eps = 1e-8;
+  double weight_decay = 0;
+  bool decoupled = false;
+};
+
+// What an optimizer of one's own does to some of the parameters, which may be any stretch of the model's:
+// each element by itself. All are 1-D, as long as each other, and changed in place; gradients are means, and
+// may be overwritten.
+struct OptimizerStep {
+  int64_t number = 1;  // of updates with this one
+  double rate = 0;     // of this step and group
+  double weight_decay = 0;
+  at::Tensor parameters, gradients;
+  std::vector<at::Tensor> state;  // as it is named; zeros at first
+};
+//   OwnOptimizer{.name = "signs", .lr = 1e-4, .update = [](lab::OptimizerStep& step) {
+//     step.parameters.sub_(step.gradients.sign_().mul_(step.rate)); }}
+struct OwnOptimizer {
+  std::string name;  // in checkpoints, too: another name's state is refused
+  double lr = 1e-3;
+  double weight_decay = 0;
+  std::vector<std::string> state = {};
+  std::function<void(OptimizerStep& step)> update = {};
+  std::string settings = {};  // its other values, in which ranks and resumed runs must agree
+};
+
+using OptimizerPlan =
+    std::variant<AdamW, SGD, Adam, Adagrad, RMSprop, Adadelta, Adamax, NAdam, RAdam, OwnOptimizer>;
 double base_rate(const OptimizerPlan& plan);
+std::string name_of(const OptimizerPlan& plan);  // "AdamW"
+// Its name and a line for each value: "AdamW\nrate 0.001\n...".
+std::string in_words(const OptimizerPlan& plan);
+// Of the tensors that it keeps beside the parameters, each as large as they are.
+std::vector<std::string> state_names(const OptimizerPlan& plan);
 
 // So many elements of a flat tensor belong to this group of parameters; the next stretch begins behind them.
 struct Stretch {

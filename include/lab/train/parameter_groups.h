@@ -26,7 +26,7 @@ struct ParameterGroup {
   std::function<bool(const std::string& name, const at::Tensor& parameter)> chosen = {};
   // In place of the optimizer's; the schedule's factor is that of all.
   std::optional<double> lr = {}, weight_decay = {};
-  std::optional<double> beta1 = {}, beta2 = {};  // of AdamW
+  std::optional<double> beta1 = {}, beta2 = {};  // of Adam and its kin
 };
 
 // The parameters of one dimension or none, which are biases and the weights of norms, and those that the

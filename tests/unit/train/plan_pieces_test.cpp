@@ -202,9 +202,55 @@ TEST(Optimizer, AdamWAndSgdStepAsTorchs) {
       lab::SGD{.lr = 0.1}, [](auto p) { return torch::optim::SGD(p, torch::optim::SGDOptions(0.1)); });
 }
 
+std::vector<lab::OptimizerPlan> all_optimizers() {
+  return {lab::AdamW{.lr = 0.01, .amsgrad = true},
+          lab::SGD{.lr = 0.1, .momentum = 0.9},
+          lab::Adam{.lr = 0.01},
+          lab::Adagrad{.weight_decay = 0.1, .initial_accumulator = 0.1},
+          lab::RMSprop{.weight_decay = 0.1, .momentum = 0.9, .centered = true},
+          lab::Adadelta{.weight_decay = 0.1},
+          lab::Adamax{.weight_decay = 0.1},
+          lab::NAdam{.weight_decay = 0.1},
+          lab::RAdam{.weight_decay = 0.1, .decoupled = true},
+          lab::OwnOptimizer{.name = "signs", .state = {"last"}, .update = [](lab::OptimizerStep& step) {
+                              step.parameters.sub_((step.gradients.sign() + step.state[0]).mul_(step.rate));
+                              step.state[0].copy_(step.gradients);
+                            }}};
+}
+
+// As zero1 and groups cut parameters: at multiples of 64 bytes.
+TEST(Optimizer, GivesTheSameBitsInOneStretchAndInMany) {
+  torch::manual_seed(1);
+  const at::Tensor begin = torch::randn({1000}), gradient = torch::randn({1000});
+  for (const lab::OptimizerPlan& plan : all_optimizers()) {
+    at::Tensor one = begin.clone(), many = begin.clone();
+    const auto whole = lab::make_optimizer(plan, one);
+    const auto cut = lab::make_optimizer({plan, plan}, {{16, 0}, {208, 1}, {48, 0}, {728, 1}}, many);
+    for (int i = 1; i < 8; ++i) {
+      at::Tensor first = gradient * i, second = first.clone();
+      whole->step(one, first, {}, {}, {lab::base_rate(plan)});
+      cut->step(many, second, {}, {}, {lab::base_rate(plan), lab::base_rate(plan)});
+    }
+    EXPECT_TRUE(one.equal(many)) << whole->name();
+    EXPECT_FALSE(one.equal(begin)) << whole->name();
+    EXPECT_EQ(whole->steps(), 7) << whole->name();
+  }
+}
+
+TEST(Optimizer, KeepsTheStateThatItNames) {
+  for (const lab::OptimizerPlan& plan : all_optimizers()) {
+    const auto optimizer = lab::make_optimizer(plan, torch::ones({16}));
+    std::vector<std::string> names;
+    for (const auto& [name, state] : optimizer->flat_state()) names.push_back(name);
+    EXPECT_EQ(names, lab::state_names(plan));
+    EXPECT_EQ(optimizer->name(), lab::name_of(plan));
+  }
+  EXPECT_THROW(lab::make_optimizer(lab::OwnOptimizer{.name = "nothing"}, torch::ones({16})),
+               lab::ConfigError);
+}
+
 TEST(Optimizer, ChangesNothingWhenItIsToSkip) {
-  for (const lab::OptimizerPlan& plan : {lab::OptimizerPlan(lab::AdamW{.lr = 0.01}),
-                                         lab::OptimizerPlan(lab::SGD{.lr = 0.1, .momentum = 0.9})}) {
+  for (const lab::OptimizerPlan& plan : all_optimizers()) {
     at::Tensor values = torch::ones({1000});
     const auto optimizer = lab::make_optimizer(plan, values);
     const auto step = [&](double gradient, float skip) {
