@@ -1,8 +1,5 @@
 #include "lab/core/log.h"
 
-#include <sys/ioctl.h>
-#include <unistd.h>
-
 #include <array>
 #include <cerrno>
 #include <chrono>
@@ -12,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/terminal.h"
 #include "lab/core/error.h"
 
 namespace lab {
@@ -37,7 +35,7 @@ struct Log::State {
       : rank(rank_),
         size(size_),
         quiet(quiet_),
-        terminal(!quiet_ && rank_ == 0 && job_.empty() && isatty(STDERR_FILENO) == 1),
+        terminal(!quiet_ && rank_ == 0 && job_.empty() && detail::stderr_is_watched()),
         job(job_.empty() ? "" : text('[', job_, "] ")) {}
   State(const State&) = delete;
   State& operator=(const State&) = delete;
