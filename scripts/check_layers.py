@@ -17,6 +17,7 @@ VENDORS = [
     (r"hdf5\.h|H5\w*public\.h", ["src/data/"]),
     (r"toml\+\+/.*|toml\.hpp", ["src/config/"]),
     (r"curl/.*", ["src/track/"]),
+    (r"cairo/.*", ["src/draw/"]),
     (r"cxxopts\.hpp", ["src/app/", "src/tools/"]),
     (r"nlohmann/.*|xxhash\.h|zlib\.h", ["src/"]),
     (r"(torch|ATen|c10)/.*", ["src/device/", "src/comm/", "src/train/", "src/app/", "src/experiments/",

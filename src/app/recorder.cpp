@@ -22,13 +22,14 @@ double steady_time() {
 class Recorder final : public Callback {
  public:
   Recorder(const Log& log, const TrainerOptions& options, const RunFolder& folder, RunRecord& record,
-           Tracker& tracker, const CheckpointSink& checkpoints)
+           Tracker& tracker, const CheckpointSink& checkpoints, Painter& painter)
       : log_(log),
         options_(options),
         folder_(folder),
         record_(record),
         tracker_(tracker),
         checkpoints_(checkpoints),
+        painter_(painter),
         progress_(log, options.enable_progress_bar, options.max_epochs, steady_time) {}
 
   std::string name() const override { return "recorder"; }
@@ -62,8 +63,7 @@ class Recorder final : public Callback {
   Signal epoch_finished(const EpochReport& report) override {
     progress_.epoch_finished(report.epoch, report.values, report.samples_per_second);
     record_points(report.values, report.step - 1, report.epoch);
-    for (const auto& [name, plotly] : report.figures)
-      tracker_.figure(name + " (validate)", "validate", report.epoch, plotly);
+    for (const auto& figure : report.figures) record_figure(figure, report.step - 1, report.epoch);
     return {};
   }
 
@@ -88,12 +88,21 @@ class Recorder final : public Callback {
     tracker_.scalars(points, wall_time());
   }
 
+  void record_figure(const DrawnFigure& drawn, int64_t step, int64_t epoch) {
+    TrackedFigure figure{drawn.name, "validate", step, epoch, drawn.drawing, {}};
+    if (figure.drawing.title.empty())
+      figure.drawing.title = text(figure.name, " (", figure.stage, "), epoch ", epoch + 1);
+    figure.picture = painter_.paint(figure.drawing);
+    tracker_.figure(figure, wall_time());
+  }
+
   Log log_;
   const TrainerOptions& options_;
   const RunFolder& folder_;
   RunRecord& record_;
   Tracker& tracker_;
   const CheckpointSink& checkpoints_;
+  Painter& painter_;
   Progress progress_;
   int64_t batches_per_epoch_ = 0;
   bool first_step_seen_ = false;
@@ -103,8 +112,8 @@ class Recorder final : public Callback {
 
 std::shared_ptr<Callback> make_recorder(const Log& log, const TrainerOptions& options,
                                         const RunFolder& folder, RunRecord& record, Tracker& tracker,
-                                        const CheckpointSink& checkpoints) {
-  return std::make_shared<Recorder>(log, options, folder, record, tracker, checkpoints);
+                                        const CheckpointSink& checkpoints, Painter& painter) {
+  return std::make_shared<Recorder>(log, options, folder, record, tracker, checkpoints, painter);
 }
 
 }  // namespace lab

@@ -18,6 +18,20 @@ namespace {
 
 constexpr int64_t most_starts_without_progress = 3;
 
+// Shows how the training goes while it does.
+class TrainingDrawer final : public Callback {
+ public:
+  explicit TrainingDrawer(std::shared_ptr<TrainingPictures> pictures) : pictures_(std::move(pictures)) {}
+  std::string name() const override { return "training drawer"; }
+  Signal epoch_finished(const EpochReport&) override {
+    pictures_->draw_now_and_then();
+    return {};
+  }
+
+ private:
+  std::shared_ptr<TrainingPictures> pictures_;
+};
+
 std::string counted(int64_t count, const char* what) { return text(count, " ", what, count == 1 ? "" : "s"); }
 
 // What run.json says of this process.
@@ -54,7 +68,7 @@ void refuse_changed_config(const RunConfig& config, const TrainPlan& plan, const
 
 RunRecords::RunRecords(const Session& session, const RunConfig& config, const TrainPlan& plan,
                        const ClearmlAccess& clearml, int64_t samples)
-    : log_(session.log), watchdog_(*session.watchdog) {
+    : log_(session.log), watchdog_(*session.watchdog), painter_(session.log) {
   saves_ = config.trainer.enable_checkpointing;
   if (session.comm().rank() != 0) return;
   tracking_ = std::make_unique<Tracking>(session, config, clearml);
@@ -165,9 +179,13 @@ void RunRecords::open_records(const Session& session, const RunConfig& config, c
   };
   tracker_.add(csv_tracker(folder_->file("metrics.csv"), log_, kept(0)));
   tracker_.add(tensorboard_tracker(folder_->path(), log_, kept(1)));
+  tracker_.add(picture_tracker(folder_->file("figures"), log_));
   tracker_.add(tracking_->open(*folder_, RunNames{config.experiment_name, config.stem}, record_.name));
   watchdog_.before_end([this](const std::string& why) { lost(why); });
-  recorders_.push_back(make_recorder(log_, config.trainer, *folder_, record_, tracker_, *checkpoints_));
+  recorders_.push_back(
+      make_recorder(log_, config.trainer, *folder_, record_, tracker_, *checkpoints_, painter_));
+  pictures_ = std::make_shared<TrainingPictures>(folder_->path(), record_.name, painter_, log_);
+  recorders_.push_back(std::make_shared<TrainingDrawer>(pictures_));
 }
 
 std::string RunRecords::folder() const {
@@ -235,6 +253,7 @@ void RunRecords::close(const std::string& status, ExitCode code, const std::stri
   record_.ended = utc_text(std::chrono::system_clock::now());
   tracker_.flush();
   folder_->write_run_json(record_);
+  if (pictures_) pictures_->draw();
 }
 
 // A rank has died or hangs: the job is ended within a second, and this is the rank that can say so. By a

@@ -12,7 +12,9 @@
 #include "app/session.h"
 #include "app/tracking.h"
 #include "lab/app/run_folder.h"
+#include "lab/draw/picture.h"
 #include "lab/track/tracker.h"
+#include "lab/track/training_pictures.h"
 #include "lab/train/checkpoint.h"
 #include "lab/train/trainer.h"
 
@@ -70,6 +72,8 @@ class RunRecords {
   bool saves_ = true, begins_ = false;
   std::unique_ptr<Tracking> tracking_;
   Fanout tracker_;
+  Painter painter_;
+  std::shared_ptr<TrainingPictures> pictures_;
   std::unique_ptr<CheckpointSink> checkpoints_ = no_checkpoints();
   std::vector<std::shared_ptr<Callback>> recorders_;
 };

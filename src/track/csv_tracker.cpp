@@ -1,3 +1,4 @@
+#include <charconv>
 #include <fstream>
 #include <iterator>
 #include <string_view>
@@ -36,6 +37,48 @@ Kept kept_of(const std::string& path, int64_t rows) {
   return kept;
 }
 
+// One row, and where the next one begins.
+struct Row {
+  std::vector<std::string> fields = {""};
+  size_t end = 0;
+  bool ended = false;
+};
+Row row_at(const std::string& content, size_t begin) {
+  Row row;
+  bool in_quotes = false;
+  for (size_t i = begin; i < content.size(); ++i) {
+    const char c = content[i];
+    if (c == '"') {
+      if (!in_quotes && i > begin && content[i - 1] == '"') row.fields.back() += c;  // the second of two
+      in_quotes = !in_quotes;
+    } else if (in_quotes || (c != ',' && c != '\n')) {
+      row.fields.back() += c;
+    } else if (c == ',') {
+      row.fields.emplace_back();
+    } else {
+      row.end = i + 1;
+      row.ended = true;
+      return row;
+    }
+  }
+  return row;
+}
+
+template <class Number>
+bool read(const std::string& text, Number& number) {
+  const auto [end, problem] = std::from_chars(text.data(), text.data() + text.size(), number);
+  return problem == std::errc() && end == text.data() + text.size();
+}
+
+std::optional<Scalar> point_of(const std::vector<std::string>& fields) {
+  Scalar point;
+  if (fields.size() != 5 || !read(fields[0], point.epoch) || !read(fields[1], point.step) ||
+      !read(fields[3], point.value))
+    return std::nullopt;
+  point.tag = fields[2];
+  return point;
+}
+
 class CsvTracker final : public Tracker {
  public:
   CsvTracker(const std::string& path, Log log, Kept kept)
@@ -68,6 +111,20 @@ std::unique_ptr<Tracker> csv_tracker(const std::string& path, Log log, int64_t k
   const Kept kept = kept_of(path, keep);
   if (kept.rows < keep) log.warn(path, " has lost ", keep - kept.rows, " of its first ", keep, " rows");
   return std::make_unique<CsvTracker>(path, std::move(log), kept);
+}
+
+std::vector<Scalar> read_csv(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  const std::string content{std::istreambuf_iterator<char>(in), {}};
+  std::vector<Scalar> points;
+  if (!content.starts_with(header)) return points;
+  for (size_t at = header.size(); at < content.size();) {
+    const auto row = row_at(content, at);
+    if (!row.ended) break;
+    at = row.end;
+    if (const auto point = point_of(row.fields)) points.push_back(*point);
+  }
+  return points;
 }
 
 }  // namespace lab

@@ -98,4 +98,14 @@ std::string text_record(const std::string& tag, const std::string& value, double
   return event(wall_time, 0, bytes(5, bytes(1, bytes(1, utf8(tag)) + bytes(8, tensor) + bytes(9, metadata))));
 }
 
+std::string picture_record(const std::string& tag, const Picture& picture, int64_t step, double wall_time) {
+  if (picture.empty()) return event(wall_time, static_cast<uint64_t>(step), "");
+  constexpr uint64_t rgb = 3;
+  const std::string image = number(1, static_cast<uint64_t>(picture.height)) +
+                            number(2, static_cast<uint64_t>(picture.width)) + number(3, rgb) +
+                            bytes(4, picture.png);
+  return event(wall_time, static_cast<uint64_t>(step),
+               bytes(5, bytes(1, bytes(1, utf8(tag)) + bytes(4, image))));
+}
+
 }  // namespace lab::detail

@@ -24,4 +24,7 @@ std::string scalars_record(std::span<const Scalar> points, double wall_time);
 // A text for the Text page, at step 0.
 std::string text_record(const std::string& tag, const std::string& value, double wall_time);
 
+// A picture for the Images page; an empty one is an event of nothing.
+std::string picture_record(const std::string& tag, const Picture& picture, int64_t step, double wall_time);
+
 }  // namespace lab::detail

@@ -14,9 +14,8 @@ void Fanout::text(const std::string& tag, const std::string& value, double wall_
   for (const auto& tracker : trackers_) tracker->text(tag, value, wall_time);
 }
 
-void Fanout::figure(const std::string& title, const std::string& series, int64_t epoch,
-                    const std::string& plotly) {
-  for (const auto& tracker : trackers_) tracker->figure(title, series, epoch, plotly);
+void Fanout::figure(const TrackedFigure& figure, double wall_time) {
+  for (const auto& tracker : trackers_) tracker->figure(figure, wall_time);
 }
 
 void Fanout::flush() {

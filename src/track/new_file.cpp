@@ -35,6 +35,10 @@ bool NewFile::append(std::string_view bytes) {
 
 bool NewFile::finish() {
   if (!problem_ && fsync(fd_) != 0) problem_ = errno;
+  return finish_at_once();
+}
+
+bool NewFile::finish_at_once() {
   if (!problem_ && rename(partial_.c_str(), path_.c_str()) != 0) problem_ = errno;
   return !problem_;
 }

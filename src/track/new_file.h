@@ -18,6 +18,7 @@ class NewFile {
   // Both return whether all went well so far.
   bool append(std::string_view bytes);
   bool finish();                            // brings it to the disk first
+  bool finish_at_once();                    // a loss of power may take it, but nobody waits for the disk
   int problem() const { return problem_; }  // an errno; 0: none
 
  private:

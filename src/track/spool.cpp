@@ -172,8 +172,12 @@ void Spool::console(const std::string& level, const std::string& line) {
   file.write({{"type", "log"}, {"level", level}, {"worker", host_name()}, {"msg", line}}, file.last_time);
 }
 
-void Spool::figure(const std::string& title, const std::string& series, int64_t epoch,
-                   const std::string& plotly) {
+void Spool::figure(const TrackedFigure& figure, double) {
+  plot(figure.name + " (" + figure.stage + ")", figure.stage, figure.epoch, plotly(figure.drawing));
+}
+
+void Spool::plot(const std::string& title, const std::string& series, int64_t epoch,
+                 const std::string& plotly) {
   file_->append(
       {{"type", "plot"}, {"iter", epoch}, {"metric", title}, {"variant", series}, {"plot_str", plotly}},
       now());

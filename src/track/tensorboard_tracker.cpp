@@ -82,6 +82,12 @@ class TensorboardTracker final : public Tracker {
     ++records_;
   }
 
+  void figure(const TrackedFigure& figure, double wall_time) override {
+    file_.append(
+        detail::picture_record(figure.name + '/' + figure.stage, figure.picture, figure.step, wall_time));
+    ++records_;
+  }
+
   void flush() override { file_.flush(); }
   void sync() override { file_.sync(); }
   std::optional<int64_t> records() const override { return records_; }

@@ -2,8 +2,7 @@
 
 #include <torch/types.h>
 
-#include <algorithm>
-#include <nlohmann/json.hpp>
+#include <utility>
 
 #include "lab/core/error.h"
 
@@ -20,15 +19,10 @@ Figure confusion_matrix(std::vector<std::string> classes, std::string target) {
     const at::Tensor rows = truth.dim() == 2 ? truth.argmax(1) : truth.to(torch::kLong);
     return torch::bincount(rows * n + logits.argmax(1), {}, n * n);
   };
-  const auto draw = [n, classes = std::move(classes)](std::span<const double> sums) {
-    nlohmann::json rows = nlohmann::json::array();
-    for (auto at = sums.begin(); at != sums.end(); at += n) rows.push_back(std::vector<int64_t>(at, at + n));
-    const nlohmann::json matrix = {{"type", "heatmap"}, {"x", classes},          {"y", classes},
-                                   {"z", rows},         {"colorscale", "Blues"}, {"texttemplate", "%{z}"}};
-    const nlohmann::json layout = {
-        {"xaxis", {{"title", "prediction"}, {"type", "category"}}},
-        {"yaxis", {{"title", "truth"}, {"type", "category"}, {"autorange", "reversed"}}}};
-    return nlohmann::json{{"data", {matrix}}, {"layout", layout}}.dump();
+  const auto draw = [classes = std::move(classes)](std::span<const double> sums) {
+    return Drawing{.x = {"prediction"},
+                   .y = {"truth"},
+                   .heat_map = HeatMap{classes, classes, {sums.begin(), sums.end()}}};
   };
   return {"confusion", n * n, count, draw};
 }

@@ -1,7 +1,7 @@
 #include <torch/types.h>
 
 #include <cmath>
-#include <nlohmann/json.hpp>
+#include <utility>
 
 #include "lab/core/text.h"
 #include "lab/train/figure.h"
@@ -76,21 +76,17 @@ constexpr Kind roc = {"roc", "false positive rate", "true positive rate", "area"
 constexpr Kind precision_recall = {"precision_recall", "recall", "precision", "average precision",
                                    precision_recall_line};
 
-std::string draw(const Kind& kind, const std::vector<std::string>& names, std::span<const double> sums) {
-  nlohmann::json lines = nlohmann::json::array();
+Drawing draw(const Kind& kind, const std::vector<std::string>& names, std::span<const double> sums) {
+  constexpr std::pair<double, double> all = {0, 1};
+  Drawing drawing{.x = {kind.x, all}, .y = {kind.y, all}};
   for (const std::string& name : names) {
-    const Line line = kind.line(sums.first(bins), sums.subspan(bins, bins));
+    Line line = kind.line(sums.first(bins), sums.subspan(bins, bins));
     sums = sums.subspan(2 * bins);
     const std::string area = text(kind.area, " ", shortest(std::round(line.area * 1e4) / 1e4));
-    lines.push_back({{"type", "scatter"},
-                     {"mode", "lines"},
-                     {"name", name.empty() ? area : text(name, " (", area, ")")},
-                     {"x", line.x},
-                     {"y", line.y}});
+    drawing.curves.push_back(
+        {name.empty() ? area : text(name, " (", area, ")"), std::move(line.x), std::move(line.y)});
   }
-  const auto axis = [](const char* title) { return nlohmann::json{{"title", title}, {"range", {0, 1}}}; };
-  const nlohmann::json layout = {{"xaxis", axis(kind.x)}, {"yaxis", axis(kind.y)}, {"showlegend", true}};
-  return nlohmann::json{{"data", lines}, {"layout", layout}}.dump();
+  return drawing;
 }
 
 Figure curve(const Kind& kind, Binary binary) {

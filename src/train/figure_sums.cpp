@@ -43,6 +43,8 @@ std::vector<DrawnFigure> FigureSums::drawn() const {
   for (const Figure& figure : figures_) {
     const auto numbers = static_cast<size_t>(figure.numbers);
     list.push_back({figure.name, figure.draw(rest.first(numbers))});
+    if (const std::string mistake = mistake_in(list.back().drawing); !mistake.empty())
+      throw ConfigError("the experiment's figure ", quoted(figure.name), " cannot be drawn: ", mistake);
     rest = rest.subspan(numbers);
   }
   return list;

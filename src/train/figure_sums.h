@@ -17,7 +17,7 @@ class FigureSums {
   void add(const Parts& output, const Batch& batch);
   // Those of all ranks. Every rank must call.
   void all_reduce(Communicator& comm);
-  // Of these sums. Throws what a figure's `draw` throws.
+  // Of these sums. Throws what a figure's `draw` throws, and ConfigError for a drawing with a mistake.
   std::vector<DrawnFigure> drawn() const;
 
  private:

@@ -221,14 +221,16 @@ class Seeing final : public Callback {
  public:
   std::string name() const override { return "seeing"; }
   Signal epoch_finished(const EpochReport& report) override {
-    for (const auto& [name, plotly] : report.figures) seen.push_back(name + " " + plotly);
+    for (const auto& [name, drawing] : report.figures) seen.push_back(name + " " + drawing.title);
     return {};
   }
   std::vector<std::string> seen;
 };
 
 TEST_P(TrainerTest, AFigureIsDrawnOfAllSamplesOnceAnEpoch) {
-  const auto sums_as_words = [](std::span<const double> sums) { return text(sums[0], " ", sums[1]); };
+  const auto sums_as_words = [](std::span<const double> sums) {
+    return Drawing{.title = text(sums[0], " ", sums[1])};
+  };
   const auto count = [](const Parts&, const Batch& batch) {
     return torch::tensor({batch.count(), std::accumulate(batch.ids.begin(), batch.ids.end(), int64_t{0})});
   };
@@ -238,7 +240,7 @@ TEST_P(TrainerTest, AFigureIsDrawnOfAllSamplesOnceAnEpoch) {
   draws.callbacks = {seeing};
   fit(folder("run"), "", draws);
   const std::string expected =
-      "sums " + sums_as_words(std::vector<double>{samples, samples * (samples - 1) / 2});
+      "sums " + sums_as_words(std::vector<double>{samples, samples * (samples - 1) / 2}).title;
   EXPECT_EQ(seeing->seen, std::vector<std::string>(3, expected));
 }
 
@@ -246,7 +248,7 @@ TEST_P(TrainerTest, AFigureThatCannotBeIsRefusedOnAllRanks) {
   const auto refused = [&](int64_t numbers, const std::string& words) {
     TrainPlan draws = plan();
     draws.figures = {{"odd", numbers, [](const Parts&, const Batch&) { return torch::zeros({2}); },
-                      [](auto) -> std::string { throw ConfigError("no such picture"); }}};
+                      [](auto) -> Drawing { throw ConfigError("no such picture"); }}};
     try {
       fit(folder("run"), "", draws);
       ADD_FAILURE() << words;

@@ -70,8 +70,8 @@ void write_full(const std::string& folder) {
                  {"epoch", 7, 0, 3}},
                 1.7e9);
   spool.point(":monitor:machine", "cpu_usage", 7, 12.5);
-  spool.figure("confusion #%", "validate", 7,
-               R"({"data":[{"type":"heatmap","z":[[1,2],[3,4]]}],"layout":{"title":"ä"}})");
+  spool.plot("confusion #%", "validate", 7,
+             R"({"data":[{"type":"heatmap","z":[[1,2],[3,4]]}],"layout":{"title":"ä"}})");
   for (int line = 50; line < 100; ++line)
     spool.console(line % 10 == 0 ? "warning" : "info",
                   "line " + std::to_string(line) + (line == 77 ? " „ä“\t\"%\"" : ""));

@@ -46,8 +46,9 @@ class Spool final : public Tracker {
   // Points that are not finite are left out, as JSON has no word for them, and said once.
   void scalars(const std::vector<Scalar>& points, double wall_time) override;
   void text(const std::string& tag, const std::string& value, double wall_time) override;
-  void figure(const std::string& title, const std::string& series, int64_t epoch,
-              const std::string& plotly) override;
+  // A plot of this title and series: "confusion (validate)", "validate". As plotly's JSON.
+  void figure(const TrackedFigure& figure, double wall_time) override;
+  void plot(const std::string& title, const std::string& series, int64_t epoch, const std::string& plotly);
   void flush() override {}
   void sync() override;
   // Points are keyed by their step on the server: sent again they replace themselves, nothing is cut.

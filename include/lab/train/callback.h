@@ -9,6 +9,8 @@
 #include <utility>
 #include <vector>
 
+#include "lab/draw/drawing.h"
+
 namespace lab {
 
 // Tags and what was measured: "loss/train_epoch", "loss/validate", "accuracy/validate", ...
@@ -40,7 +42,7 @@ struct StepReport {
 
 struct DrawnFigure {
   std::string name;
-  std::string plotly;  // {"data": [...], "layout": {...}}
+  Drawing drawing;
 };
 
 struct EpochReport {

@@ -1,5 +1,5 @@
 #pragma once
-// Pictures of the validation, one per epoch: drawn from sums over all of its samples, by plotly.
+// Pictures of the validation, one per epoch: drawn from sums over all of its samples.
 
 #include <ATen/core/Tensor.h>
 
@@ -8,19 +8,21 @@
 #include <string>
 #include <vector>
 
+#include "lab/draw/drawing.h"
 #include "lab/train/metric.h"
 
 namespace lab {
 
 // `count` sees one chunk of at least one sample, without gradients, and returns `numbers` numbers; those of
 // all chunks and ranks are added in double (whole numbers add up to the same for any number of ranks), and
-// `draw` makes the picture of the sums: {"data": [...], "layout": {...}} as text. Both run on every rank.
-// In ClearML it is the plot "<name> (validate)" of the epoch; names of a plan's figures differ.
+// `draw` says what is to be seen of the sums. Both run on every rank. Of each epoch it is the file
+// figures/<name>/validate-epoch-NNNN.png of the run folder, TensorBoard's image <name>/validate, and
+// ClearML's plot "<name> (validate)"; names of a plan's figures differ.
 struct Figure {
   std::string name;
   int64_t numbers = 0;
   std::function<at::Tensor(const Parts& output, const Batch& batch)> count;
-  std::function<std::string(std::span<const double> sums)> draw;
+  std::function<Drawing(std::span<const double> sums)> draw;
 };
 
 // How many samples of each class (rows) were taken for which (columns: the largest logit). target: class

@@ -19,7 +19,8 @@ std::vector<std::string> start_of(const FitReport& report) {
   Fanout trackers;
   const auto checkpoints = no_checkpoints();
   const RunFolder folder = RunFolder::create(temporary.path(), "run");
-  const auto recorder = make_recorder(log, options, folder, record, trackers, *checkpoints);
+  Painter painter(log);
+  const auto recorder = make_recorder(log, options, folder, record, trackers, *checkpoints, painter);
   recorder->fit_started(report);
   if (report.validates_first) {
     recorder->validation_started(100);

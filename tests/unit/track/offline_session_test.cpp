@@ -161,10 +161,10 @@ TEST_F(OfflineSessionTest, HasEachPointOnce) {
 TEST_F(OfflineSessionTest, HasThePlots) {
   Spool spool(run_.path(), Log::silent());
   spool.task(description());
-  spool.figure("loss", "train", 2, R"({"data":[1]})");
+  spool.plot("loss", "train", 2, R"({"data":[1]})");
   spool.scalars({{"loss/train", 2, 0, 0.5}}, 1);  // shares its names, but is another thing
-  spool.figure("loss", "train", 2, R"({"data":[2]})");
-  spool.figure("loss", "broken", 2, R"({"data":)");
+  spool.plot("loss", "train", 2, R"({"data":[2]})");
+  spool.plot("loss", "broken", 2, R"({"data":)");
   const auto found = events(write(), "metrics.jsonl");
   ASSERT_EQ(found.size(), 2u);
   EXPECT_EQ(found[0].at("value"), 0.5);
@@ -216,9 +216,9 @@ TEST_F(OfflineSessionTest, KeepsRequestsSmall) {
   Spool spool(run_.path(), Log::silent());
   spool.task(description());
   for (int64_t step = 0; step < 2500; ++step) spool.scalars({{"loss", step, 0, 1}}, 1);
-  spool.figure("big", "x", 0, Json(std::string(700'000, 'x')).dump());
-  spool.figure("big", "y", 0, Json(std::string(700'000, 'y')).dump());
-  spool.figure("too big", "z", 0, Json(std::string(15'000'000, 'z')).dump());
+  spool.plot("big", "x", 0, Json(std::string(700'000, 'x')).dump());
+  spool.plot("big", "y", 0, Json(std::string(700'000, 'y')).dump());
+  spool.plot("too big", "z", 0, Json(std::string(15'000'000, 'z')).dump());
   std::vector<size_t> sizes;
   for (const Json& list : lists(write(), "metrics.jsonl")) sizes.push_back(list.size());
   EXPECT_THAT(sizes, ElementsAre(1000, 1000, 501, 1));

@@ -34,7 +34,7 @@ TEST(Spool, HoldsWhatItWasTold) {
     spool.task(task);
     spool.scalars({{"loss/train", 7, 1, 0.25}, {"epoch", 7, 1, 1}}, 12.5);
     spool.console("warning", "a line");
-    spool.figure("roc", "valid", 3, "{}");
+    spool.plot("roc", "valid", 3, "{}");
     spool.model("best", "/f", 8, "notes");
     spool.status("completed", "why", "how");
     EXPECT_TRUE(spool.has_task());

@@ -112,7 +112,8 @@ nlohmann::json line_of(const Figure& figure, const at::Tensor& output, const at:
   const at::Tensor counts = figure.count(output, test::labelled(truth)).to(torch::kFloat64);
   EXPECT_EQ(counts.numel(), figure.numbers);
   const auto* first = counts.const_data_ptr<double>();
-  return nlohmann::json::parse(figure.draw({first, static_cast<size_t>(counts.numel())})).at("data").at(line);
+  const Drawing drawing = figure.draw({first, static_cast<size_t>(counts.numel())});
+  return nlohmann::json::parse(plotly(drawing)).at("data").at(line);
 }
 
 TEST(Curve, RocGoesFromTheHighestScoreDown) {

@@ -160,8 +160,8 @@ TEST(Figure, ConfusionMatrixCountsTruthAgainstPrediction) {
 }
 
 TEST(Figure, ConfusionMatrixIsDrawnAsPlotlyReadsIt) {
-  const auto drawn =
-      nlohmann::json::parse(lab::confusion_matrix({"a", "b"}).draw(std::vector<double>{3, 1, 0, 1234567}));
+  const auto drawn = nlohmann::json::parse(
+      plotly(lab::confusion_matrix({"a", "b"}).draw(std::vector<double>{3, 1, 0, 1234567})));
   const auto& matrix = drawn.at("data").at(0);
   EXPECT_EQ(matrix.at("type"), "heatmap");
   EXPECT_EQ(matrix.at("z").dump(), "[[3,1],[0,1234567]]");

@@ -1,0 +1,37 @@
+#include "draw/cairo.h"
+
+#include <dlfcn.h>
+
+#include "lab/core/error.h"
+
+namespace lab::detail {
+namespace {
+
+template <class Function>
+void find(void* library, const char* name, Function& function) {
+  function = reinterpret_cast<Function>(dlsym(library, name));
+  if (function == nullptr)
+    throw Unavailable("the library cairo that is here has no ", name, ": install Debian's libcairo2");
+}
+
+}  // namespace
+
+CairoFunctions load_cairo(const std::string& name) {
+  void* library = dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL);
+  if (library == nullptr) {
+    const char* reason = dlerror();
+    throw Unavailable("the library cairo does not load (", reason, "): install Debian's libcairo2");
+  }
+  CairoFunctions c;
+#define LAB_CAIRO_FIND(function) find(library, "cairo_" #function, c.function);
+  LAB_CAIRO_FUNCTIONS(LAB_CAIRO_FIND)
+#undef LAB_CAIRO_FIND
+  return c;
+}
+
+const CairoFunctions& cairo() {
+  static const CairoFunctions functions = load_cairo("libcairo.so.2");
+  return functions;
+}
+
+}  // namespace lab::detail
