@@ -10,6 +10,7 @@
 
 #include "lab/comm/agreement.h"
 #include "lab/core/error.h"
+#include "lab/train/evaluation.h"
 #include "lab/train/model_summary.h"
 #include "lab/train/on_device.h"
 #include "lab/train/seed.h"
@@ -157,7 +158,19 @@ void tell_room(const TrainPlan& plan, const TrainerOptions& options, int ranks, 
                                       "; make room, or set trainer.init.default_root_dir"));
 }
 
-void check_plan(const RunConfig& config, int ranks, Findings& findings) {
+// With --test: the set that it would measure on.
+void check_test_data(const TrainPlan& plan, const TrainerOptions& options, Findings& findings) {
+  if (plan.test_data.dataset.empty())
+    return findings.wrong(ExitCode::bad_config,
+                          "--test: the experiment has no test data; give its plan test_data");
+  const auto source = opened(plan.test_data.dataset, findings);
+  if (!source) return;
+  for (const auto& mistake : mistakes_in_evaluation(plan, options, MetricStage::test, source.get()))
+    findings.wrong(ExitCode::bad_config, mistake);
+  try_out(plan, plan.test_data, *source, options, false, findings);
+}
+
+void check_plan(const RunConfig& config, int ranks, bool tests, Findings& findings) {
   TrainPlan plan;
   const TrainerOptions& options = config.trainer;
   const bool planned = findings.tried([&] {
@@ -175,6 +188,7 @@ void check_plan(const RunConfig& config, int ranks, Findings& findings) {
   if (train) try_out(plan, plan.train, *train, options, true, findings);
   if (validate) try_out(plan, plan.validate, *validate, options, false, findings);
   if (train) findings.tried([&] { tell_steps(plan, options, *train, ranks, findings); });
+  if (tests) check_test_data(plan, options, findings);
   tell_room(plan, options, ranks, findings);
 }
 
@@ -192,7 +206,7 @@ ExitCode check_run(Session& session, const std::vector<Experiment>& experiments,
       mistakes.throw_if_any();
     });
     findings.tried([&] { require_ranks(ranks, config.trainer); });
-    if (config.experiment.train) check_plan(config, ranks, findings);
+    if (config.experiment.train) check_plan(config, ranks, session.line.test, findings);
     code = static_cast<int64_t>(findings.say());
   });
   session.comm().broadcast({&code, 1, DType::i64}, 0);

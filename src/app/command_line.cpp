@@ -38,6 +38,14 @@ const std::vector<Option>& table() {
       {0, "check-gradients", "",
        "hold the gradient that the ranks make together against that of the whole batch at once, and exit",
        false},
+      {0, "validate-only", "",
+       "train nothing: measure on the validation data the weights that the config's checkpoint or "
+       "trainer.fit.ckpt_path names, or those of a run: --resume[=PATH], here the newest, finished or not",
+       false},
+      {0, "test", "",
+       "the same on the experiment's test data; so after a run: --test --resume=FOLDER, or "
+       "--test --set checkpoint.checkpoint_task_id=ID --set checkpoint.checkpoint_name=best",
+       false},
       {'g', "gpu-devices", "L", "0,1,...: which GPUs to use; each rank of a node takes the next one"},
       {0, "backend", "B", "auto | nccl | mpi | self: how ranks talk to each other"},
       {0, "print-config", "", "print the resolved config, each value with its origin, and exit"},
@@ -58,8 +66,8 @@ const std::vector<Option>& options_for(Program program) {
 }
 
 // Parts of the contract that this version does not have yet.
-const std::vector<std::string> later = {"debug",         "sweep", "ranks-per-job", "profile", "replay",
-                                        "validate-only", "test",  "verify-resume", "plugin"};
+const std::vector<std::string> later = {"debug",  "sweep",         "ranks-per-job", "profile",
+                                        "replay", "verify-resume", "plugin"};
 
 [[noreturn]] void refuse(Program program, const std::string& option) {
   const std::string name = option.substr(0, option.find('='));
@@ -115,6 +123,19 @@ Words split(Program program, const std::vector<std::string>& words) {
     out.options.push_back(words[++i]);
   }
   return out;
+}
+
+// What is done instead of a run is one thing.
+void refuse_two_purposes(const CommandLine& line) {
+  if (line.check_gradients && line.resume)
+    throw UsageError(
+        "--check-gradients looks at the weights that a run begins with, and begins none: give it "
+        "without --resume");
+  if (line.validate_only && line.test)
+    throw UsageError("--validate-only and --test are of different data: start it once for each");
+  if (line.check_gradients && line.measures())
+    throw UsageError("--check-gradients and ", line.test ? "--test" : "--validate-only",
+                     " are two things that are done instead of a run: start it once for each");
 }
 
 void refuse_for_several(const CommandLine& line) {
@@ -210,11 +231,10 @@ CommandLine parse_command_line(Program program, int argc, char** argv) {
       line.allow_config_change = parsed.count("allow-config-change") > 0;
       line.check_gradients = parsed.count("check-gradients") > 0;
       line.check = parsed.count("check") > 0;
+      line.validate_only = parsed.count("validate-only") > 0;
+      line.test = parsed.count("test") > 0;
       line.dev_run = dev_run_of(parsed["dev-run"].as<std::string>());
-      if (line.check_gradients && line.resume)
-        throw UsageError(
-            "--check-gradients looks at the weights that a run begins with, and begins none: give it "
-            "without --resume");
+      refuse_two_purposes(line);
     }
     line.offline = parsed.count("offline") > 0;
     line.print_config = parsed.count("print-config") > 0;

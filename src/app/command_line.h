@@ -24,7 +24,12 @@ struct CommandLine {
   bool help = false, help_config = false, version = false;
   bool check_gradients = false;  // instead of a run
   bool check = false;            // likewise
-  std::string dev_run;           // how many batches, or which share of them; empty: an ordinary run
+  bool validate_only = false;    // likewise, at most one of these two
+  bool test = false;
+  std::string dev_run;  // how many batches, or which share of them; empty: an ordinary run
+
+  // Weights are measured, nothing is trained.
+  bool measures() const { return validate_only || test; }
 };
 
 // Throws UsageError: unknown option (with the nearest known), option of a later version, missing config, or

@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 
+#include "app/resume.h"
 #include "app/run_config.h"
 #include "app/session.h"
 #include "app/tracking.h"
@@ -23,5 +24,15 @@ WeightsFile weights_file(const Session& session, const RunConfig& config, const 
 // and EarlierRun throw, and ConfigError.
 std::optional<EarlierRun> earlier_run(const Session& session, const RunConfig& config,
                                       const ClearmlAccess& access, const TrainPlan& plan, int64_t samples);
+
+// What --validate-only and --test measure: the newest checkpoint of the run that --resume means (`names`: of
+// runs that train), or what [checkpoint] and trainer.fit.ckpt_path name; nullopt: nothing, which is said.
+// Throws what the two above throw.
+std::optional<WeightsFile> weights_to_measure(const Session& session, const RunConfig& config,
+                                              const ClearmlAccess& access, const RunNames& names);
+
+// Which words name the weights that lab_infer is to take where its command line names none:
+// trainer.predict.ckpt_path, or else the model of [checkpoint]. Throws UsageError where there are none.
+std::string words_for_weights(const RunConfig& config);
 
 }  // namespace lab

@@ -48,8 +48,7 @@ std::string fitted(const std::string& name, size_t most) {
 
 }  // namespace
 
-std::string validation_table(const Values& values) {
-  const std::string title = "first validation";
+std::string validation_table(const Values& values, const std::string& title) {
   constexpr size_t value_columns = 14, most = 80 - value_columns;
   size_t columns = title.size();
   for (const auto& [tag, value] : values) columns = std::max(columns, std::min(tag.size(), most));

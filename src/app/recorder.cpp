@@ -1,5 +1,6 @@
 #include "app/recorder.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 
@@ -17,6 +18,30 @@ double wall_time() {
 
 double steady_time() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+// As Lightning: every record carries the epoch too.
+void record_points(const Values& values, int64_t step, int64_t epoch, Tracker& tracker) {
+  if (values.empty()) return;
+  std::vector<Scalar> points;
+  for (const auto& [tag, value] : values) points.push_back({tag, step, epoch, value});
+  points.push_back({"epoch", step, epoch, static_cast<double>(epoch)});
+  tracker.scalars(points, wall_time());
+}
+
+struct Place {
+  int64_t step = 0, epoch = 0;
+};
+
+void record_figures(const std::vector<DrawnFigure>& figures, const std::string& stage, Place place,
+                    Tracker& tracker, Painter& painter) {
+  for (const DrawnFigure& drawn : figures) {
+    TrackedFigure figure{drawn.name, stage, place.step, place.epoch, drawn.drawing, {}};
+    if (figure.drawing.title.empty())
+      figure.drawing.title = text(figure.name, " (", stage, "), epoch ", place.epoch + 1);
+    figure.picture = painter.paint(figure.drawing);
+    tracker.figure(figure, wall_time());
+  }
 }
 
 class Recorder final : public Callback {
@@ -43,7 +68,7 @@ class Recorder final : public Callback {
 
   void first_validation_finished(const EpochReport& report) override {
     if (!report.values.empty()) log_.result(validation_table(report.values));
-    record_points(report.values, 0, 0);
+    record_points(report.values, 0, 0, tracker_);
     progress_.fit_started(batches_per_epoch_);
   }
 
@@ -55,15 +80,15 @@ class Recorder final : public Callback {
     if ((report.step + 1) % options_.log_every_n_steps == 0) {
       Values values = {{"loss/train_step", report.loss}};
       values.insert(values.end(), report.values.begin(), report.values.end());
-      record_points(values, report.step, report.epoch);
+      record_points(values, report.step, report.epoch, tracker_);
     }
     return {};
   }
 
   Signal epoch_finished(const EpochReport& report) override {
     progress_.epoch_finished(report.epoch, report.values, report.samples_per_second);
-    record_points(report.values, report.step - 1, report.epoch);
-    for (const auto& figure : report.figures) record_figure(figure, report.step - 1, report.epoch);
+    record_points(report.values, report.step - 1, report.epoch, tracker_);
+    record_figures(report.figures, "validate", {report.step - 1, report.epoch}, tracker_, painter_);
     return {};
   }
 
@@ -79,23 +104,6 @@ class Recorder final : public Callback {
   }
 
  private:
-  // As Lightning: every record carries the epoch too.
-  void record_points(const Values& values, int64_t step, int64_t epoch) {
-    if (values.empty()) return;
-    std::vector<Scalar> points;
-    for (const auto& [tag, value] : values) points.push_back({tag, step, epoch, value});
-    points.push_back({"epoch", step, epoch, static_cast<double>(epoch)});
-    tracker_.scalars(points, wall_time());
-  }
-
-  void record_figure(const DrawnFigure& drawn, int64_t step, int64_t epoch) {
-    TrackedFigure figure{drawn.name, "validate", step, epoch, drawn.drawing, {}};
-    if (figure.drawing.title.empty())
-      figure.drawing.title = text(figure.name, " (", figure.stage, "), epoch ", epoch + 1);
-    figure.picture = painter_.paint(figure.drawing);
-    tracker_.figure(figure, wall_time());
-  }
-
   Log log_;
   const TrainerOptions& options_;
   const RunFolder& folder_;
@@ -114,6 +122,15 @@ std::shared_ptr<Callback> make_recorder(const Log& log, const TrainerOptions& op
                                         const RunFolder& folder, RunRecord& record, Tracker& tracker,
                                         const CheckpointSink& checkpoints, Painter& painter) {
   return std::make_shared<Recorder>(log, options, folder, record, tracker, checkpoints, painter);
+}
+
+void record_measured(const Log& log, MetricStage stage, const Measured& measured, const Trained& weights,
+                     Tracker& tracker, Painter& painter) {
+  log.result(validation_table(measured.values, stage == MetricStage::test ? "test" : "validation"));
+  const int64_t step = std::max<int64_t>(weights.steps - 1, 0),
+                epoch = std::max<int64_t>(weights.epochs - 1, 0);
+  record_points(measured.values, step, epoch, tracker);
+  record_figures(measured.figures, name_of(stage), {step, epoch}, tracker, painter);
 }
 
 }  // namespace lab

@@ -88,6 +88,15 @@ std::optional<ResumeTarget> find_run(const CommandLine& line, const Launch& laun
   return newest([](const Candidate&) { return true; });
 }
 
+std::optional<ResumeTarget> find_run_to_measure(const CommandLine& line, const Launch& launch,
+                                                const RunNames& names, const std::string& root) {
+  if (!line.resume_path.empty()) return named_run(line.resume_path);
+  if (launch.own_run_only) return std::nullopt;
+  const auto runs = runs_of(names, root);
+  if (runs.empty()) return std::nullopt;
+  return ResumeTarget{runs.front().folder, ""};
+}
+
 namespace {
 
 // Everything else decides what is computed.
@@ -108,13 +117,15 @@ bool is_harmless(const std::string& key) {
                                "min_epochs",
                                "min_steps",
                                "max_time",
+                               "limit_test_batches",
                                "limit_predict_batches",
                                "devices",
                                "num_nodes",
                                "detect_anomaly",
                                "inference_mode",
                                "enable_model_summary"};
-  for (const char* table : {"task.", "checkpoint.", "trainer.fit."})  // what a run begins with is behind it
+  for (const char* table :
+       {"task.", "checkpoint.", "trainer.fit.", "trainer.predict."})  // what a run begins with is behind it
     if (key.starts_with(table)) return true;
   return std::ranges::any_of(keys, [&](const char* name) { return key == text("trainer.init.", name); });
 }

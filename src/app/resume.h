@@ -26,6 +26,11 @@ struct ResumeTarget {
 std::optional<ResumeTarget> find_run(const CommandLine& line, const Launch& launch, const RunNames& names,
                                      const std::string& root);
 
+// The run whose weights --validate-only and --test measure under --resume: PATH, or the newest of the
+// config's name, whether it is finished or not; nullopt where there is none. Throws InputNotFound.
+std::optional<ResumeTarget> find_run_to_measure(const CommandLine& line, const Launch& launch,
+                                                const RunNames& names, const std::string& root);
+
 // Whether an earlier process of the run belonged to this start's lab_run or Slurm job.
 bool is_of(const RunRecord& record, const Launch& launch);
 

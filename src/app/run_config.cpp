@@ -89,6 +89,8 @@ void describe(Fields<TrainerOptions>& f) {
   f("limit_train_batches", &T::limit_train_batches, batches(), "how much of each epoch is trained on");
   f("limit_val_batches", &T::limit_val_batches, batches(),
     "how much of the validation set is used, from its begin; 0: no validation");
+  f("limit_test_batches", &T::limit_test_batches, batches(),
+    "how much of the test set --test uses, from its begin");
   f("limit_predict_batches", &T::limit_predict_batches, batches(), "how much lab_infer predicts");
   f("overfit_batches", &T::overfit_batches, batches(),
     "0: off; else so much of both sets, unshuffled, to see that a model can learn them by heart");
@@ -160,11 +162,16 @@ void describe(Fields<FitOptions>& f) {
     "a checkpoint file (lab's or Lightning's) that a new run goes on from");
 }
 
-namespace {
+void describe(Fields<PredictOptions>& f) {
+  using P = PredictOptions;
+  f("ckpt_path", &P::ckpt_path,
+    "weights that lab_infer takes where its command line names none: a file, or task:ID/NAME; without it "
+    "those of [checkpoint]");
+  f("metadata", &P::metadata,
+    "what of each sample goes into the predictions too: numbers or texts of the data file, by name");
+}
 
-struct Nothing {
-  static void describe(Fields<Nothing>&) {}
-};
+namespace {
 
 std::vector<std::string> names_of(const std::vector<Experiment>& experiments) {
   std::vector<std::string> names;
@@ -215,8 +222,15 @@ const std::map<std::string, std::string> other_trainer_arguments = {
     {"reload_dataloaders_every_n_epochs", "transforms see the epoch's number, so data may change with it"},
     {"enable_autolog_hparams", "the config is always recorded"},
     {"model_registry", "ClearML keeps the models: task.output_uri says where"},
-    {"val_check_interval", "validation comes at the end of epochs: see check_val_every_n_epoch"},
-    {"limit_test_batches", "there is no test stage: lab_infer predicts any file, see limit_predict_batches"}};
+    {"val_check_interval", "validation comes at the end of epochs: see check_val_every_n_epoch"}};
+
+// Likewise of Trainer.predict.
+const std::map<std::string, std::string> other_predict_arguments = {
+    {"return_predictions", "predictions always go to the file that lab_infer's command line names"},
+    {"model", "the experiment makes it"},
+    {"dataloaders", "lab_infer's command line names the data"},
+    {"datamodule", "lab_infer's command line names the data"},
+    {"weights_only", "nothing but tensors and plain values is ever read from a file"}};
 
 // Arguments of the table at [section] or [section.inner] that lab does not take.
 void refuse_arguments(Table& root, const std::vector<std::string>& path,
@@ -242,6 +256,7 @@ RunConfig read_config(const ConfigFiles& files, const std::vector<std::string>& 
   Table root = merge_config(files, sets);
   refuse_arguments(root, {"task"}, other_task_arguments, mistakes);
   refuse_arguments(root, {"trainer", "init"}, other_trainer_arguments, mistakes);
+  refuse_arguments(root, {"trainer", "predict"}, other_predict_arguments, mistakes);
   RunConfig config;
   config.stem = std::filesystem::path(path).stem().string();
   refuse_unknown(root, "", {"experiment", "extends", "task", "checkpoint", "trainer", "config"}, mistakes);
@@ -252,7 +267,7 @@ RunConfig read_config(const ConfigFiles& files, const std::vector<std::string>& 
   config.trainer =
       with_fast_dev_run(read_fields<TrainerOptions>(root, "trainer.init", config.resolved, mistakes));
   config.fit = read_fields<FitOptions>(root, "trainer.fit", config.resolved, mistakes);
-  read_fields<Nothing>(root, "trainer.predict", config.resolved, mistakes);
+  config.predict = read_fields<PredictOptions>(root, "trainer.predict", config.resolved, mistakes);
   if (experiment) {
     config.experiment_name = experiment->name;
     config.experiment = experiment->configure(root, config.resolved, mistakes);
@@ -290,7 +305,8 @@ std::string config_help(const std::vector<Experiment>& experiments, const std::s
   out += help_text("task", fields_of<TaskOptions>()) + "\n";
   out += help_text("checkpoint", fields_of<CheckpointOptions>()) + "\n";
   out += help_text("trainer.init", fields_of<TrainerOptions>()) + "\n";
-  out += help_text("trainer.fit", fields_of<FitOptions>());
+  out += help_text("trainer.fit", fields_of<FitOptions>()) + "\n";
+  out += help_text("trainer.predict", fields_of<PredictOptions>());
   for (const auto& experiment : experiments)
     if (name.empty() || name == experiment.name)
       out += text("\nof the experiment ", experiment.name, ":\n", help_text("config", experiment.fields()));

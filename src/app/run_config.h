@@ -33,10 +33,17 @@ struct FitOptions {
   std::string ckpt_path;
 };
 
+// Those of Trainer.predict, and lab's own.
+struct PredictOptions {
+  std::string ckpt_path;
+  std::vector<std::string> metadata;
+};
+
 void describe(Fields<TaskOptions>& f);
 void describe(Fields<CheckpointOptions>& f);
 void describe(Fields<TrainerOptions>& f);
 void describe(Fields<FitOptions>& f);
+void describe(Fields<PredictOptions>& f);
 
 struct RunConfig {
   std::string experiment_name, stem;  // stem: the config's file name without .toml
@@ -46,6 +53,7 @@ struct RunConfig {
   ConfiguredExperiment experiment;
   Resolved resolved;
   FitOptions fit;
+  PredictOptions predict;
 };
 
 // Rank 0 reads the files, every rank makes the same of their bytes. Throws AgreedError with everything that

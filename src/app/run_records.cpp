@@ -68,20 +68,25 @@ void refuse_changed_config(const RunConfig& config, const TrainPlan& plan, const
 
 RunRecords::RunRecords(const Session& session, const RunConfig& config, const TrainPlan& plan,
                        const ClearmlAccess& clearml, int64_t samples)
-    : log_(session.log), watchdog_(*session.watchdog), painter_(session.log) {
-  saves_ = config.trainer.enable_checkpointing;
+    : log_(session.log),
+      watchdog_(*session.watchdog),
+      measures_(session.line.measures()),
+      painter_(session.log) {
+  saves_ = config.trainer.enable_checkpointing && !measures_;
   if (session.comm().rank() != 0) return;
   tracking_ = std::make_unique<Tracking>(session, config, clearml);
   const RunNames names{config.experiment_name, config.stem};
   std::optional<ResumeTarget> target;
-  if (session.line.resume)
+  if (session.line.resume && !measures_)
     target = find_run(session.line, session.launch, names, config.trainer.default_root_dir);
-  const auto earlier = [&] { return earlier_run(session, config, clearml, plan, samples); };
+  const auto earlier = [&] {
+    return measures_ ? std::nullopt : earlier_run(session, config, clearml, plan, samples);
+  };
   if (target) {
     go_on(session, config, plan, std::move(*target));
     if (!saved_) begin_with(earlier());
   } else {
-    if (session.line.resume)
+    if (session.line.resume && !measures_)
       log_.info("--resume: no unfinished run of this config in ", config.trainer.default_root_dir,
                 ": a new one begins");
     create(session, config, names, earlier());
@@ -192,6 +197,10 @@ std::string RunRecords::folder() const {
   return folder_ ? std::filesystem::absolute(folder_->path()).string() : "";
 }
 
+void RunRecords::measured(MetricStage stage, const Measured& measured, const Trained& weights) {
+  if (folder_) record_measured(log_, stage, measured, weights, tracker_, painter_);
+}
+
 ExitCode RunRecords::ended(const FitResult& result) {
   const bool interrupted = result.signal == SIGINT;
   const bool saved = saves_ && result.saved;
@@ -211,8 +220,12 @@ ExitCode RunRecords::ended(const FitResult& result) {
   } catch (const IoError& e) {  // all is done and saved
     log_.warn(e.what());
   }
-  const std::string done = text(counted(result.epochs, "epoch"), ", ", counted(result.steps, "step"));
-  if (result.signal != 0)
+  const std::string done = measures_
+                               ? "nothing was trained"
+                               : text(counted(result.epochs, "epoch"), ", ", counted(result.steps, "step"));
+  if (measures_)
+    log_.info(result.signal == 0 ? "measured; " : "stopped by a signal before all was measured; ", done);
+  else if (result.signal != 0)
     log_.info(interrupted ? "interrupted" : "stopped", " by a signal after ", done,
               saved    ? ", saved; go on with --resume"
               : saves_ ? "; it could not be saved"

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "app/earlier_task.h"
+#include "app/recorder.h"
 #include "app/resume.h"
 #include "app/run_lock.h"
 #include "app/session.h"
@@ -21,7 +22,7 @@
 namespace lab {
 
 // On rank 0 a run folder, new or that of the run which --resume names; elsewhere nothing. The trainer does
-// not see the difference.
+// not see the difference. Where weights are only measured it is a new one, without checkpoints.
 class RunRecords {
  public:
   // Throws ConfigError, DataError, GiveUp, InputNotFound, IoError, Unavailable,
@@ -48,6 +49,9 @@ class RunRecords {
   // The folder's absolute path; empty on ranks that have none.
   std::string folder() const;
 
+  // Instead of a fit.
+  void measured(MetricStage stage, const Measured& measured, const Trained& weights);
+
   // The end of the run, or of this process's part in it. Returns what to exit with.
   ExitCode ended(const FitResult& result);
   void failed(const Failure& failure) noexcept;
@@ -70,6 +74,7 @@ class RunRecords {
   RunRecord record_;
   std::optional<SavedRun> saved_;
   bool saves_ = true, begins_ = false;
+  bool measures_ = false;  // nothing is trained, nor saved
   std::unique_ptr<Tracking> tracking_;
   Fanout tracker_;
   Painter painter_;

@@ -6,6 +6,7 @@
 #include "app/check_program.h"
 #include "app/flight.h"
 #include "app/jobs_run.h"
+#include "app/measure_program.h"
 #include "app/run_records.h"
 #include "app/session.h"
 #include "app/tracking.h"
@@ -103,11 +104,11 @@ std::vector<std::string> sets_of(Session& session, ClearmlAccess& clearml) {
 }
 
 // Whatever made the ranks different: the first step is not taken. Collective; AgreedError.
-void require_same_run(Session& session, const RunConfig& config, const TrainPlan& plan,
-                      const Sources& sources) {
+void require_same_run(Session& session, const RunConfig& config, const TrainPlan& plan, const Source* train,
+                      const Source* validate, const Source* test = nullptr) {
   std::vector<AgreedPart> parts;
   agree(session.comm(), [&] {
-    parts = agreed_parts(plan, config.trainer, sources[0].get(), sources[1].get());
+    parts = agreed_parts(plan, config.trainer, train, validate, test);
     parts.push_back({"config", to_toml(config.resolved, false)});
   });
   require_equal(session.comm(), parts);
@@ -118,14 +119,15 @@ void tell(JobResult& result, const RunRecord& record, const Values& values = {})
   result.name = record.name;
   result.epochs = record.epochs;
   if (record.best) result.best = record.best->value;
-  const auto loss = std::ranges::find(values, "loss/validate", &Values::value_type::first);
+  const auto loss = std::ranges::find_if(
+      values, [](const auto& value) { return value.first == "loss/validate" || value.first == "loss/test"; });
   if (!values.empty()) result.last = (loss == values.end() ? values.front() : *loss).second;
 }
 
 // Of several jobs that are started again one may have come to its end before. Collective; AgreedError.
 bool was_completed(Session& session, const RunConfig& config) {
   int64_t done = 0;
-  if (!session.parting || !session.line.resume) return false;
+  if (!session.parting || !session.line.resume || session.line.measures()) return false;
   agree(session.comm(), [&] {
     if (session.comm().rank() != 0) return;
     const auto run = find_run(session.line, session.launch, {config.experiment_name, config.stem},
@@ -141,16 +143,76 @@ bool was_completed(Session& session, const RunConfig& config) {
   return done;
 }
 
+using Records = std::unique_ptr<RunRecords>;  // refers to the config
+
+// The run's folder, and what is written there if it hangs. Collective; AgreedError.
+void open_records(Session& session, const RunConfig& config, const TrainPlan& plan,
+                  const ClearmlAccess& clearml, int64_t samples, Records& records) {
+  agree(session.comm(),
+        [&] { records = std::make_unique<RunRecords>(session, config, plan, clearml, samples); });
+  const std::string folder = require_shared_folder(session.comm(), records->folder());
+  session.watchdog->report_to(folder + "/hang.txt", keep_flight_records(session, folder));
+}
+
+ExitCode ended(Session& session, RunRecords& records, const FitResult& result) {
+  const ExitCode code = records.ended(result);
+  tell(session.result, records.record(), result.values);
+  return code;
+}
+
+// Before there is a folder: a run that cannot begin leaves none.
+ExitCode train_plan(Session& session, const Device& device, const RunConfig& config, TrainPlan plan,
+                    const ClearmlAccess& clearml, Records& records) {
+  const Sources sources = open_sources(session.comm(), {plan.train.dataset, plan.validate.dataset});
+  require_same_run(session, config, plan, sources[0].get(), sources[1].get());
+  if (session.line.check_gradients) return check_gradients(session, device, config, std::move(plan), sources);
+  open_records(session, config, plan, clearml, sources[0] ? sources[0]->size() : 0, records);
+  return ended(session, *records, fit(session, device, config, std::move(plan), sources, *records));
+}
+
+// Likewise. `names`: of the config's runs that train.
+ExitCode measure_plan(Session& session, const Device& device, const RunConfig& config, TrainPlan plan,
+                      const ClearmlAccess& clearml, const RunNames& names, Records& records) {
+  const MeasuredSet set = open_measured_set(session, config, plan);
+  const bool tests = set.stage == MetricStage::test;
+  require_same_run(session, config, plan, nullptr, tests ? nullptr : set.source.get(),
+                   tests ? set.source.get() : nullptr);
+  const Upload upload(device);
+  const Trained trained = load_measured(session, config, plan, clearml, names, upload);
+  open_records(session, config, plan, clearml, set.samples, records);
+  const Measured measured = measure(session, config, plan, set, upload,
+                                    [&records] { return records->aborted() ? SIGUSR1 : stop_signal(); });
+  if (measured.signal == 0) records->measured(set.stage, measured, trained);
+  FitResult result;
+  result.epochs = trained.epochs;
+  result.steps = trained.steps;
+  result.signal = measured.signal;
+  result.values = measured.values;
+  return ended(session, *records, result);
+}
+
+// How many threads each rank computes with; 0: its share of the cores. Without training the bits must not
+// depend on how many ranks share them.
+int64_t threads_of(const Session& session, const TrainerOptions& options) {
+  if (options.canonical()) return 1;
+  return session.line.measures() && options.threads == 0 ? 1 : options.threads;
+}
+
 ExitCode train(Session& session, const std::vector<Experiment>& experiments) {
   ClearmlAccess clearml;
   RunConfig config;
-  std::unique_ptr<RunRecords> records;  // refers to the config
+  Records records;
   try {
     config = load_run_config(session.comm(), session.line.config, sets_of(session, clearml), experiments);
     if (!session.line.dev_run.empty()) config.experiment_name = "dev_" + config.experiment_name;
+    const RunNames names{config.experiment_name, config.stem};
+    // Of another name than runs that train: --resume must not mistake them for such.
+    if (session.line.measures()) {
+      config.experiment_name = (session.line.test ? "test_" : "validate_") + config.experiment_name;
+      if (config.task.task_type == "training") config.task.task_type = "testing";
+    }
     if (was_completed(session, config)) return ExitCode::done;
-    const Device device =
-        start_computing(session, config.trainer, config.trainer.canonical() ? 1 : config.trainer.threads);
+    const Device device = start_computing(session, config.trainer, threads_of(session, config.trainer));
     session.watchdog->limit({.least = config.trainer.hang_seconds});
     session.world.heartbeat().phase(Phase::loading);
     TrainPlan plan;
@@ -158,21 +220,9 @@ ExitCode train(Session& session, const std::vector<Experiment>& experiments) {
       seed_torch(static_cast<uint64_t>(config.trainer.seed), Purpose::init);
       plan = config.experiment.train();
     });
-    // Before there is a folder: a run that cannot begin leaves none.
-    const Sources sources = open_sources(session.comm(), {plan.train.dataset, plan.validate.dataset});
-    require_same_run(session, config, plan, sources);
-    if (session.line.check_gradients)
-      return check_gradients(session, device, config, std::move(plan), sources);
-    agree(session.comm(), [&] {
-      records =
-          std::make_unique<RunRecords>(session, config, plan, clearml, sources[0] ? sources[0]->size() : 0);
-    });
-    const std::string folder = require_shared_folder(session.comm(), records->folder());
-    session.watchdog->report_to(folder + "/hang.txt", keep_flight_records(session, folder));
-    const FitResult result = fit(session, device, config, std::move(plan), sources, *records);
-    const ExitCode code = records->ended(result);
-    tell(session.result, records->record(), result.values);
-    return code;
+    return session.line.measures()
+               ? measure_plan(session, device, config, std::move(plan), clearml, names, records)
+               : train_plan(session, device, config, std::move(plan), clearml, records);
   } catch (const std::exception& e) {
     const Failure& failure = say_failure(session, e);
     if (records) {

@@ -43,6 +43,16 @@ hid_t native_type(DType type) {
   }
 }
 
+// To be closed.
+hid_t type_of(const NewField& field) {
+  if (field.text_bytes == 0) return H5Tcopy(native_type(field.type));
+  const hid_t type = H5Tcopy(H5T_C_S1);
+  H5Tset_size(type, static_cast<size_t>(field.text_bytes));
+  H5Tset_strpad(type, H5T_STR_NULLPAD);
+  H5Tset_cset(type, H5T_CSET_UTF8);
+  return type;
+}
+
 [[noreturn]] void fail(const std::string& path, const std::string& reason) {
   throw IoError("cannot write ", path, ": ", reason, "; check the folder, its rights and its free space");
 }
@@ -54,7 +64,7 @@ void write_field(hid_t file, const NewField& field, const std::string& path) {
   const Hdf5Handle creation(H5Pcreate(H5P_DATASET_CREATE), H5Pclose);
   H5Pset_obj_track_times(creation, false);  // the same fields, the same bytes
   H5Pset_fill_time(creation, H5D_FILL_TIME_NEVER);
-  const hid_t type = native_type(field.type);
+  const Hdf5Handle type(type_of(field), H5Tclose);
   const Hdf5Handle dataset(
       H5Dcreate2(file, field.name.c_str(), type, space, H5P_DEFAULT, creation, H5P_DEFAULT), H5Dclose);
   if (!dataset.valid()) fail(path, detail::hdf5_error());

@@ -11,6 +11,7 @@ const std::vector<std::string> digit_names = {"0", "1", "2", "3", "4", "5", "6",
 
 struct MnistConfig {
   std::string data = "data/mnist-train.h5";
+  std::string test_data;
   std::string model = "cnn";
   int64_t train_samples = 5500;
   int64_t n_features = 16;
@@ -32,6 +33,7 @@ struct MnistConfig {
   static void describe(lab::Fields<MnistConfig>& f) {
     using C = MnistConfig;
     f("data", &C::data, lab::not_empty(), "HDF5 file with /images (N, 28, 28) and /labels (N)");
+    f("test_data", &C::test_data, "another such file, for --test; \"\": none");
     f("model", &C::model, lab::one_of({"cnn", "toy"}), "which network");
     f("train_samples", &C::train_samples, lab::at_least(1), "the first so many train, the rest validate");
     f("n_features", &C::n_features, lab::between(1, 4096), "channels of the first convolution");
@@ -132,24 +134,35 @@ lab::TrainPlan train(const MnistConfig& c) {
       .figures = {lab::confusion_matrix(digit_names)},
       .monitor = c.monitor,
   };
+  if (!c.test_data.empty())
+    plan.test_data = {.dataset = lab::hdf5(c.test_data, {"images", "labels"}),
+                      .transforms = transforms(c, false)};
   if (c.patience > 0)
     plan.callbacks.push_back(lab::early_stopping({.monitor = c.monitor, .patience = c.patience}));
   return plan;
 }
 
 lab::InferPlan infer(const MnistConfig& c, lab::Arguments arguments) {
-  if (arguments.size() < 2 || arguments.size() > 3)
-    throw lab::UsageError("mnist wants WEIGHTS IMAGES.h5 [OUT.csv] behind the config, not ", arguments.size(),
-                          " arguments");
+  const auto is_data = [](const std::string& word) {
+    return word.ends_with(".h5") || word.ends_with(".hdf5");
+  };
+  std::string weights;  // left out: those that the config names
+  if (!arguments.empty() && !is_data(arguments[0])) {
+    weights = arguments[0];
+    arguments = arguments.subspan(1);
+  }
+  if (arguments.empty() || arguments.size() > 2)
+    throw lab::UsageError("mnist wants [WEIGHTS] IMAGES.h5 [OUT] behind the config, not ",
+                          arguments.size() + !weights.empty(), " arguments");
   return {
       .model = model(c),
-      .weights = arguments[0],
-      .data = {.dataset = lab::hdf5(arguments[1], {"images"}).with_optional("labels"),
+      .weights = weights,
+      .data = {.dataset = lab::hdf5(arguments[0], {"images"}).with_optional("labels"),
                .transforms = images()},
       .rows = [](const lab::Parts& output) { return output.only().argmax(1); },
       .metric = lab::accuracy(),
       .metric_needs = "labels",
-      .output = arguments.size() == 3 ? arguments[2] : "results.csv",
+      .output = arguments.size() == 2 ? arguments[1] : "results.csv",
   };
 }
 

@@ -108,17 +108,19 @@ std::string describe_measures(const TrainPlan& plan) {
 }  // namespace
 
 std::vector<AgreedPart> agreed_parts(const TrainPlan& plan, const TrainerOptions& options,
-                                     const Source* train, const Source* validate) {
-  return {{"seed", text(options.seed)},
-          {"batch size", text(plan.batch_size)},
-          {"numerics", describe_numerics(options)},
-          {"set of trainer options", describe_options(options)},
-          {"model", describe_model(plan.model) + describe_frozen(plan.freeze)},
-          {"optimizer", in_words(plan.optimizer) + describe_groups(plan) + describe_average(plan.ema)},
-          {"schedule", describe_schedule(plan, options, train ? train->size() : 0)},
-          {"set of metrics and callbacks", describe_measures(plan)},
-          {"training set", describe_data(plan.train, train)},
-          {"validation set", describe_data(plan.validate, validate)}};
+                                     const Source* train, const Source* validate, const Source* test) {
+  return {
+      {"seed", text(options.seed)},
+      {"batch size", text(plan.batch_size)},
+      {"numerics", describe_numerics(options)},
+      {"set of trainer options", describe_options(options)},
+      {"model", describe_model(plan.model) + describe_frozen(plan.freeze)},
+      {"optimizer", in_words(plan.optimizer) + describe_groups(plan) + describe_average(plan.ema)},
+      {"schedule", describe_schedule(plan, options, train ? train->size() : 0)},
+      {"set of metrics and callbacks", describe_measures(plan)},
+      {"training set", describe_data(plan.train, train)},
+      {"validation set", describe_data(plan.validate, validate)},
+      {"test set", describe_data(plan.test_data, test)}};
 }
 
 }  // namespace lab

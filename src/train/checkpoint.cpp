@@ -38,6 +38,8 @@ std::string first_few(const std::vector<std::string>& lines) {
 
 bool belongs_to_model(const std::string& name) { return name.rfind("lab.", 0) != 0; }
 
+constexpr const char* average_prefix = "lab.ema.";  // before the name of a weight
+
 }  // namespace
 
 std::unique_ptr<CheckpointSink> no_checkpoints() { return std::make_unique<NoCheckpoints>(); }
@@ -114,6 +116,38 @@ void load_weights(const SafetensorsFile& file, torch::nn::Module& module) {
 
 void load_weights(const WeightsFile& file, torch::nn::Module& module) {
   load(file.path(), weights_for(file, module), module);
+}
+
+bool has_average(const WeightsFile& file) {
+  const SafetensorsFile* labs = file.safetensors();
+  return labs && std::ranges::any_of(
+                     labs->names(), [](const std::string& name) { return name.starts_with(average_prefix); });
+}
+
+bool validated_average(const WeightsFile& file) {
+  const SafetensorsFile* labs = file.safetensors();
+  if (!labs) return false;
+  const auto state = labs->metadata().find("lab");
+  if (state == labs->metadata().end()) return false;
+  try {
+    return run_state_from_json(state->second).averaged;
+  } catch (const DataError&) {  // another version's: its weights may be taken all the same
+    return false;
+  }
+}
+
+void load_average(const WeightsFile& file, torch::nn::Module& module) {
+  if (!has_average(file))
+    throw DataError(quoted(file.path()), " has no average of the weights; take a checkpoint of a run whose ",
+                    "plan has an ema, or predict with the weights themselves");
+  std::vector<TensorView> tensors = weights_for(file, module);
+  for (TensorView& tensor : tensors)
+    if (const TensorView* average = file.safetensors()->find(average_prefix + tensor.name)) {
+      const std::string name = tensor.name;
+      tensor = *average;
+      tensor.name = name;
+    }
+  load(file.path(), tensors, module);
 }
 
 std::vector<TensorView> weights_for(const WeightsFile& file, const torch::nn::Module& module) {

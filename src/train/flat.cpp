@@ -110,8 +110,11 @@ void order_channels_last(torch::nn::Module& module) {
   const torch::NoGradGuard no_grad;
   const auto weights = convolution_weights(module);
   for (auto& parameter : module.parameters())
-    if (weights.contains(parameter.unsafeGetTensorImpl()))
-      parameter.set_data(parameter.contiguous(at::MemoryFormat::ChannelsLast));
+    if (weights.contains(parameter.unsafeGetTensorImpl())) {
+      const auto n = parameter.size(0), c = parameter.size(1), h = parameter.size(2), w = parameter.size(3);
+      const at::Tensor pixels = parameter.permute({0, 2, 3, 1}).reshape({-1});
+      parameter.set_data(pixels.view({n, h, w, c}).permute({0, 3, 1, 2}));  // as the flat parameters' views
+    }
 }
 
 FlatBuffers::FlatBuffers(torch::nn::Module& module) {

@@ -52,11 +52,14 @@ Metric pooled_mean(std::string name,
 }
 
 Metric accuracy(std::string target) {
-  return weighted_mean("accuracy", [target = std::move(target)](const Parts& output, const Batch& batch) {
+  const auto right = [target = std::move(target)](const Parts& output, const Batch& batch) {
     const at::Tensor classes = class_targets(batch[target]);
     const at::Tensor hits = output.only().argmax(1).eq(classes).sum();
     return WeightedSum{hits, torch::full_like(hits, classes.size(0))};
-  });
+  };
+  Metric metric = weighted_mean("accuracy", right);
+  metric.is_share = true;
+  return metric;
 }
 
 Metric on(Metric metric, Preprocess preprocess) {
@@ -71,6 +74,7 @@ Metric on(Metric metric, Preprocess preprocess) {
     if (rest.count() == 0) return {nothing(output.entries().front().second)};
     return count(left, rest);
   };
+  metric.is_share = false;  // of all samples
   return metric;
 }
 
@@ -82,7 +86,7 @@ Metric named(Metric metric, std::string name) {
 Metric only_in(Metric metric, MetricStage stage) {
   if (metric.collect == Collect::samples && stage == MetricStage::train)
     throw ConfigError("the metric ", quoted(metric.name),
-                      " keeps a row of each sample and is measured in validation only");
+                      " keeps a row of each sample and is not measured in training");
   metric.only = stage;
   return metric;
 }

@@ -132,8 +132,19 @@ at::Tensor pairs(const at::Tensor& truth, const at::Tensor& predicted, int64_t c
 
 }  // namespace
 
-Metric accuracy(Multiclass classes) { return ratio_of(Ratio::accuracy, std::move(classes)); }
-Metric accuracy(Binary binary) { return ratio_of(Ratio::accuracy, std::move(binary)); }
+Metric accuracy(Multiclass classes) {
+  const bool is_share = classes.average == Average::micro;
+  Metric metric = ratio_of(Ratio::accuracy, std::move(classes));
+  metric.is_share = is_share;
+  return metric;
+}
+
+Metric accuracy(Binary binary) {
+  Metric metric = ratio_of(Ratio::accuracy, std::move(binary));
+  metric.is_share = true;
+  return metric;
+}
+
 Metric precision(Multiclass classes) { return ratio_of(Ratio::precision, std::move(classes)); }
 Metric precision(Binary binary) { return ratio_of(Ratio::precision, std::move(binary)); }
 Metric recall(Multiclass classes) { return ratio_of(Ratio::recall, std::move(classes)); }

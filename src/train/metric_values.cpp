@@ -16,12 +16,10 @@ bool has_sums(const Metric& metric, MetricStage stage) {
   return metric.collect != Collect::samples && metric.only.value_or(stage) == stage;
 }
 
-bool keeps_samples(const Metric& metric) {
-  return metric.collect == Collect::samples &&
-         metric.only.value_or(MetricStage::validate) == MetricStage::validate;
+bool keeps_samples(const Metric& metric, MetricStage stage) {
+  return metric.collect == Collect::samples && stage != MetricStage::train &&
+         metric.only.value_or(stage) == stage;
 }
-
-const char* name_of(MetricStage stage) { return stage == MetricStage::train ? "train" : "validate"; }
 
 // A copy, as batches and outputs may lie in memory that is used again.
 at::Tensor side_by_side(const std::vector<at::Tensor>& tensors) {
@@ -32,6 +30,18 @@ at::Tensor side_by_side(const std::vector<at::Tensor>& tensors) {
 }
 
 }  // namespace
+
+const char* name_of(MetricStage stage) {
+  return stage == MetricStage::train ? "train" : stage == MetricStage::validate ? "validate" : "test";
+}
+
+void measure(OrderedSums& sums, int64_t row, const std::vector<Metric>& metrics, const Parts& output,
+             const Batch& batch, const WeightedSum& loss) {
+  const torch::NoGradGuard no_grad;
+  sums.add(row, 0, loss);
+  for (size_t i = 0; i < metrics.size(); ++i)
+    if (sums.has(1 + i)) sums.add(row, 1 + i, counted(metrics[i], output, batch));
+}
 
 std::vector<SumColumn> columns_of(const std::vector<Metric>& metrics, MetricStage stage) {
   std::vector<SumColumn> columns = {{2}};
@@ -53,7 +63,7 @@ std::vector<at::Tensor> counted(const Metric& metric, const Parts& output, const
 }
 
 std::vector<std::string> tags_of(const Metric& metric, MetricStage stage) {
-  if (!has_sums(metric, stage) && !(stage == MetricStage::validate && keeps_samples(metric))) return {};
+  if (!has_sums(metric, stage) && !keeps_samples(metric, stage)) return {};
   if (metric.keys.empty()) return {text(metric.name, "/", name_of(stage))};
   std::vector<std::string> tags;
   for (const std::string& key : metric.keys)
@@ -61,14 +71,14 @@ std::vector<std::string> tags_of(const Metric& metric, MetricStage stage) {
   return tags;
 }
 
-SampleRows::SampleRows(const std::vector<Metric>& metrics, int64_t samples)
-    : metrics_(metrics), samples_(samples), own_(metrics.size()) {}
+SampleRows::SampleRows(const std::vector<Metric>& metrics, int64_t samples, MetricStage stage)
+    : metrics_(metrics), samples_(samples), stage_(stage), own_(metrics.size()) {}
 
 void SampleRows::add(int64_t chunk, const Parts& output, const Batch& batch) {
   const torch::NoGradGuard no_grad;
   for (size_t i = 0; i < metrics_.size(); ++i) {
     const Metric& metric = metrics_[i];
-    if (!keeps_samples(metric)) continue;
+    if (!keeps_samples(metric, stage_)) continue;
     if (samples_ > most_kept_numbers / metric.numbers)
       throw ConfigError("the experiment's metric ", quoted(metric.name), " would keep ", metric.numbers,
                         " numbers for each of ", samples_, " samples on every rank, and at most ",

@@ -18,13 +18,17 @@ std::vector<SumColumn> columns_of(const std::vector<Metric>& metrics, MetricStag
 // as many as the metric says.
 std::vector<at::Tensor> counted(const Metric& metric, const Parts& output, const Batch& batch);
 
+// Adds a batch's loss and metrics to a row of such sums.
+void measure(OrderedSums& sums, int64_t row, const std::vector<Metric>& metrics, const Parts& output,
+             const Batch& batch, const WeightedSum& loss);
+
 std::vector<std::string> tags_of(const Metric& metric, MetricStage stage);
 
 // The rows of the metrics that keep samples (Collect::samples), of one evaluation.
 class SampleRows {
  public:
   // Refers to the metrics.
-  SampleRows(const std::vector<Metric>& metrics, int64_t samples);
+  SampleRows(const std::vector<Metric>& metrics, int64_t samples, MetricStage stage = MetricStage::validate);
   // This rank's chunk. Throws ConfigError for rows that are not what the metric says, or too many to keep.
   void add(int64_t chunk, const Parts& output, const Batch& batch);
   // All ranks' rows of one metric in the order of the data set: (rows, numbers) doubles. Every rank must
@@ -38,6 +42,7 @@ class SampleRows {
   };
   const std::vector<Metric>& metrics_;
   int64_t samples_;
+  MetricStage stage_;
   std::vector<std::vector<Own>> own_;  // of each metric
 };
 

@@ -19,8 +19,8 @@ TrainerOptions with_fast_dev_run(TrainerOptions options) {
   options.log_every_n_steps = 1;
   options.check_val_every_n_epoch = 1;
   options.enable_checkpointing = false;
-  for (auto* limit :
-       {&options.limit_train_batches, &options.limit_val_batches, &options.limit_predict_batches})
+  for (auto* limit : {&options.limit_train_batches, &options.limit_val_batches, &options.limit_test_batches,
+                      &options.limit_predict_batches})
     *limit = batches;
   return options;
 }

@@ -45,6 +45,7 @@ RunState parsed(const Json& json) {
   state.stopped_by = json.at("stopped_by").get<std::string>();
   state.records = json.at("records").get<std::vector<int64_t>>();
   state.epoch_steps = json.value("epoch_steps", int64_t{0});
+  state.averaged = json.value("averaged", false);
   return state;
 }
 
@@ -66,6 +67,7 @@ std::string to_json(const RunState& state) {
                {"records", state.records},
                {"shards", nullptr}};
   if (state.epoch_steps > 0) json["epoch_steps"] = state.epoch_steps;
+  if (state.averaged) json["averaged"] = true;
   return json.dump();
 }
 

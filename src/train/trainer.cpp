@@ -170,21 +170,12 @@ WeightedSum Trainer::State::forward(const MicroBatch& micro_batch, const Batch& 
   const Parts output = plan.model.forward(batch);
   const WeightedSum loss = loss_of(output, batch);
   if (!micro_batch.counts) return {loss.sum * 0, loss.weight * 0};
-  measure(train_sums, micro_batch.leaf, output, batch, loss);
+  measure(train_sums, micro_batch.leaf, plan.metrics, output, batch, loss);
   return loss_scale ? loss_scale->scaled(loss) : loss;
 }
 
 WeightedSum Trainer::State::loss_of(const Parts& output, const Batch& batch) const {
   return explained("loss", batch, [&] { return plan.loss(output, batch); });
-}
-
-// Adds a batch's loss and metrics to a row of sums.
-void Trainer::State::measure(OrderedSums& sums, int64_t row, const Parts& output, const Batch& batch,
-                             const WeightedSum& loss) const {
-  const torch::NoGradGuard no_grad;
-  sums.add(row, 0, loss);
-  for (size_t i = 0; i < plan.metrics.size(); ++i)
-    if (sums.has(1 + i)) sums.add(row, 1 + i, counted(plan.metrics[i], output, batch));
 }
 
 // As torch's clip_grad_norm_ and clip_grad_value_. What the optimizer is to divide gradients by; undefined if

@@ -29,6 +29,7 @@ Snapshot Trainer::State::snapshot() {
   buffers.combine_into_module(sets);
   snapshot.state = {epoch(), steps, epoch_finished, done.values, optimizer.name(), optimizer.steps()};
   if (within_epoch()) snapshot.state.epoch_steps = epoch_steps;
+  snapshot.state.averaged = plan.ema && plan.ema->validate;
   snapshot.model = model_tensors(plan.model.module());
   for (const auto& [name, flat] : optimizer.state_on_rank_0())
     for (const auto& slot : parameters.slots())

@@ -6,22 +6,14 @@
 #include <set>
 
 #include "lab/core/error.h"
+#include "lab/train/evaluation.h"
 #include "lab/train/tensor_buffer.h"
 #include "train/metric_values.h"
 
 namespace lab {
 namespace {
 
-enum class Stage { train, validate };
-
-// How many of the stage's samples the options leave.
-int64_t samples_of(const TrainerOptions& options, Stage stage, const Source& source, int64_t batch_size) {
-  const bool overfits = std::visit([](auto limit) { return limit > 0; }, options.overfit_batches);
-  if (overfits) return limited_samples(options.overfit_batches, source.size(), batch_size, "overfit_batches");
-  return stage == Stage::train
-             ? limited_samples(options.limit_train_batches, source.size(), batch_size, "limit_train_batches")
-             : limited_samples(options.limit_val_batches, source.size(), batch_size, "limit_val_batches");
-}
+using Stage = MetricStage;
 
 Numerics numerics_of(const TrainerOptions& options, const TrainPlan& plan, int64_t samples) {
   return {options.canonical(), options.virtual_ranks, least_samples_of(plan.model.module()),

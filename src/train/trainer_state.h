@@ -98,12 +98,9 @@ struct Trainer::State {
   at::Tensor clip(const StepSums& sums) const;
   void train_epoch();
   StepNotes notes() const;
-  void measure(OrderedSums& sums, int64_t row, const Parts& output, const Batch& batch,
-               const WeightedSum& loss) const;
   WeightedSum loss_of(const Parts& output, const Batch& batch) const;
   bool validate(EpochReport& report, int64_t count);
   bool evaluate(EpochReport& report, int64_t count);
-  bool stop_agreed();
   Snapshot snapshot();
   void save();
   void finish_saving();

@@ -1,15 +1,6 @@
 // What a model is worth: the first validation, and each epoch's.
 
-#include <signal.h>
-#include <torch/types.h>
-
-#include <array>
-
-#include "lab/comm/agreement.h"
-#include "lab/core/errand.h"
-#include "lab/train/evaluator.h"
-#include "train/figure_sums.h"
-#include "train/metric_values.h"
+#include "lab/train/evaluation.h"
 #include "train/trainer_state.h"
 
 namespace lab {
@@ -28,38 +19,21 @@ bool Trainer::State::evaluate(EpochReport& report, int64_t count) {
   buffers.combine_into_module(buffers.gathered(comm));
   if (!context.validate) return true;
   tell(&Callback::validation_started, count);
-  OrderedSums sums(chunk_count(count), columns_of(plan.metrics, MetricStage::validate), upload.device());
-  SampleRows rows(plan.metrics, count);
-  FigureSums figures(plan.figures);
-  agree(comm, [&] {
-    for_each_chunk(plan.model, context.validate, count, plan.validate, reader_options(plan.validate.shuffle),
-                   upload, options.inference_mode, comm.rank(), comm.size(), [&](const ChunkOutput& out) {
-                     measure(sums, out.chunk, out.output, out.batch, loss_of(out.output, out.batch));
-                     rows.add(out.chunk, out.output, out.batch);
-                     figures.add(out.output, out.batch);
-                     tell(&Callback::validation_chunk_finished, out.chunk);
-                     return context.stop_signal() == 0;
-                   });
-  });
-  if (stop_agreed()) return false;
-  const auto totals = sums.totals(comm);
-  report.values.emplace_back("loss/validate", mean_of(totals[0]));
-  append_values(report.values, plan.metrics, MetricStage::validate, totals, &rows, comm);
+  const Evaluation evaluation{
+      .stage = MetricStage::validate,
+      .source = context.validate,
+      .samples = count,
+      .chunk_finished = [this](int64_t chunk) { tell(&Callback::validation_chunk_finished, chunk); },
+      .stop_signal = context.stop_signal};
+  Measured measured = lab::evaluate(comm, plan, options, upload, evaluation);
+  if (measured.signal != 0) {
+    done.signal = measured.signal;
+    return false;
+  }
+  report.values.insert(report.values.end(), measured.values.begin(), measured.values.end());
+  report.figures = std::move(measured.figures);
   tell<const Values&>(&Callback::validation_finished, report.values);
-  if (plan.figures.empty()) return true;
-  figures.all_reduce(comm);
-  agree(comm, [&] { report.figures = figures.drawn(); });
   return true;
-}
-
-// Whether any rank was asked to stop; then all know the signal.
-bool Trainer::State::stop_agreed() {
-  const int signal = context.stop_signal();
-  std::array<int64_t, 2> asked = {signal != 0, signal == SIGINT};
-  const Errand errand("stop");
-  comm.all_reduce({asked.data(), std::ssize(asked), DType::i64}, ReduceOp::max);
-  if (asked[0] != 0) done.signal = asked[1] != 0 ? SIGINT : SIGTERM;
-  return asked[0] != 0;
 }
 
 void Trainer::State::first_validation() {

@@ -248,6 +248,24 @@ def check_python(world):
     return task
 
 
+def check_measured(world, task):
+    """A task's models are tested, and predict, where the config names them."""
+    for name in ("last", "best"):
+        model = {"checkpoint.checkpoint_task_id": task, "checkpoint.checkpoint_name": name}
+        folder = world.trained(2, "--test", **{key.replace(".", "__"): value for key, value in model.items()})
+        assert folder.name.startswith("test_mnist-mnist_v") and not list((folder / "checkpoints").iterdir()), folder
+        new = world.server.store.tasks[json.loads((folder / "run.json").read_text())["task_id"]]
+        assert new["type"] == "testing" and new["status"] == "completed", new
+        _, said = world.predicted(f"task:{task}/{name}")
+        ((_, accuracy),) = points(folder, "accuracy/test")
+        assert said.startswith(f"accuracy {accuracy:g} ("), (accuracy, said)
+        before = world.out.read_bytes()
+        world.out.unlink()
+        done = programs.run(2, "lab_infer", "configs/mnist.toml", *programs.settings({
+            "trainer.init.default_root_dir": world.root, **model}), TEST_DIGITS, world.out)
+        assert done.returncode == 0 and done.stdout == said and world.out.read_bytes() == before, done.stderr
+
+
 def check_damage(world, task):
     """A file that is not what was uploaded is not kept; what is no model is fetched again at the next start."""
     stored = world.stored(task)
@@ -322,6 +340,8 @@ def main():
             print("a run of lab is retrieved in Python, and predicts the same there", flush=True)
             check_damage(world, of_lab)
             print("what is damaged on the server, or no model, is not used", flush=True)
+            check_measured(world, of_lab)
+            print("a task's models are tested, and predict", flush=True)
             check_cache(world, task)
             print("what was fetched is used again", flush=True)
             check_refusals(world, task)

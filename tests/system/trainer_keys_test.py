@@ -9,6 +9,8 @@ import pathlib
 import re
 import tempfile
 
+import h5py
+import numpy as np
 from programs import run, settings, sha256
 from safetensors.numpy import load_file
 
@@ -24,6 +26,12 @@ class Outcome:
         self.done = run(ranks, "lab_train", MNIST, "-o", *settings({
             "trainer.init.default_root_dir": root, **SHORT, **values}))
         self.code, self.log = self.done.returncode, self.done.stderr
+
+    @classmethod
+    def of(cls, done):
+        outcome = cls.__new__(cls)
+        outcome.done, outcome.code, outcome.log = done, done.returncode, done.stderr
+        return outcome
 
     @property
     def folder(self):
@@ -115,9 +123,10 @@ ELSEWHERE = {
     "gradient_compression": "compression_test.py", "sync_batchnorm": "mpi tests, sync_batch_norm",
     "strategy": "mpi tests, sharded_optimizer", "enable_progress_bar": "unit_app, Progress",
     "on_checkpoint_error": "disk_test.py", "hang_seconds": "watchdog_test.py", "bucket_cap_mb": "nccl_test.py",
+    "limit_test_batches": "measure_test.py, tests()",
     "limit_predict_batches": "here, predictions()", "detect_anomaly": "here, diverging()",
-    "deterministic": "unit_train, TrainerOptions", "benchmark": "only cuDNN knows it",
-    "inference_mode": "unit_train, TrainerOptions", "on_non_finite": "mpi tests, SkippedStepsTest",
+    "deterministic": "here, switches()", "benchmark": "here, switches()", "inference_mode": "here, switches()",
+    "on_non_finite": "mpi tests, SkippedStepsTest",
 }
 
 # Key, wrong value, what the message says.
@@ -127,7 +136,7 @@ WRONG = [
     ("min_steps", "x", "wants an integer"), ("max_time", "12 hours", "days, hours, minutes and seconds"),
     ("max_time", "00:00:00:00", "days, hours, minutes and seconds"),
     *[(key, value, "a number of batches, or a share of them from 0.0 to 1.0")
-      for key in ("limit_train_batches", "limit_val_batches", "limit_predict_batches", "overfit_batches")
+      for key in ("limit_train_batches", "limit_val_batches", "limit_test_batches", "limit_predict_batches", "overfit_batches")
       for value in (-1, 1.5, -0.5)],
     ("limit_train_batches", 0.01, "less than one"), ("fast_dev_run", -1, "true, false or a number of batches"),
     ("fast_dev_run", 0.5, "wants a boolean or integer"), ("accumulate_grad_batches", 0, "at least 1"),
@@ -153,7 +162,7 @@ WRONG = [
     ("use_distributed_sampler", True, "its share of every batch"), ("model_registry", "x", "task.output_uri"),
     ("reload_dataloaders_every_n_epochs", 1, "epoch's number"), ("enable_autolog_hparams", True, "always recorded"),
     ("val_check_interval", 0.5, "check_val_every_n_epoch"),
-    ("limit_test_batches", 2, "limit_predict_batches"), ("max_epoch", 2, 'did you mean "max_epochs"'),
+    ("max_epoch", 2, 'did you mean "max_epochs"'),
 ]
 
 
@@ -178,6 +187,38 @@ def predictions(root, weights):
     done = run(2, "lab_infer", MNIST, "-o", *settings(init(limit_predict_batches=2)), weights, "data/mnist-test.h5", table)
     assert done.returncode == 0, done.stderr
     assert len(table.read_text().splitlines()) == 1 + 128, table.read_text()
+
+
+def switches(root):
+    """deterministic, benchmark, inference_mode: what is computed sees them."""
+    with h5py.File(root / "points.h5", "w") as out:
+        out["x"] = np.random.default_rng(1).normal(size=(200, 4)).astype(np.float32)
+        out["labels"] = np.zeros(200, np.uint8)
+    config = root / "points.toml"
+    config.write_text(f'experiment = "points"\n[trainer.init]\nmax_epochs = 1\n[config]\ndata = "{root / "points.h5"}"\n')
+
+    def points(ranks, values):
+        done = run(ranks, "predict_tool", "train", config, "-o", *settings({"trainer.init.default_root_dir": root, **values}))
+        return done, Outcome.of(done)
+
+    for key, usual in (("inference_mode", True), ("benchmark", False)):
+        tag = key.removesuffix("_mode")
+        for value in (usual, not usual):
+            for ranks in (1, 3):
+                done, told = points(ranks, init(**{key: value}))
+                assert done.returncode == 0, done.stderr
+                assert told.points(f"{tag}/validate") == [value, value], (key, value, told.points(f"{tag}/validate"))
+        assert told.points("inference/train") == [0], "training keeps what autograd needs"
+    put = {"config.operation": "put"}  # which torch computes otherwise each time, it says
+    for ranks in (1, 3):
+        plain, _ = points(ranks, {**put, **init(deterministic=False)})
+        assert plain.returncode == 0 and "deterministic implementation" not in plain.stderr, plain.stderr
+        warned, _ = points(ranks, {**put, "trainer.init.deterministic": "warn"})
+        assert warned.returncode == 0 and "put_ does not have a deterministic implementation" in warned.stderr, warned.stderr
+        refused, _ = points(ranks, {**put, **init(deterministic=True)})
+        assert refused.returncode == 78 and "put_ does not have a deterministic implementation" in refused.stderr, refused.stderr
+        assert points(ranks, init(deterministic=True))[0].returncode == 0, "what has one is computed"
+    print("deterministic, benchmark and inference_mode reach what is computed", flush=True)
 
 
 def dev_run(root):
@@ -211,6 +252,7 @@ def main():
         print(f"{len(seen)} keys change what they should", flush=True)
         predictions(root, Outcome(root, {}).folder / "checkpoints/last.safetensors")
         diverging(root)
+        switches(root)
         dev_run(root)
         refused = {key for key, _, _ in WRONG}
         missing = known_keys() - seen - set(ELSEWHERE), known_keys() - refused

@@ -13,8 +13,9 @@ namespace lab {
 
 using Clock = std::function<double()>;  // seconds since any moment
 
-// The table that goes to standard output after the first validation; at most 80 columns.
-std::string validation_table(const Values& values);
+// The table that goes to standard output after the first validation, or what else was measured before or
+// without training; at most 80 columns.
+std::string validation_table(const Values& values, const std::string& title = "first validation");
 
 // The bar as text, at most 79 columns and ten times a second; for one thread.
 //   epoch 3/20 [=====       ] 18/43, loss 0.1234, rate 0.0015, 0:12 left

@@ -33,6 +33,7 @@ struct RunState {
   std::optional<Best> best = {};                                    // filled in by the CheckpointSink
   std::vector<int64_t> records = {};                                // of each tracker; likewise
   int64_t epoch_steps = 0;  // within an epoch: how many steps it has; else 0
+  bool averaged = false;    // validation, and so `best`, was of the weights' average
 };
 
 // A run's state with its tensors: views or copies that stay valid until the next step.
@@ -98,6 +99,12 @@ std::optional<SavedRun> newest_checkpoint(const std::string& folder, const Log& 
 void load_weights(const SafetensorsFile& file, torch::nn::Module& module);
 // The same from a file of any format that lab knows.
 void load_weights(const WeightsFile& file, torch::nn::Module& module);
+// The same with the weights' average (Ema) in place of the weights that have one. Throws DataError where the
+// file has none.
+void load_average(const WeightsFile& file, torch::nn::Module& module);
+bool has_average(const WeightsFile& file);
+// Whether it is what the run that wrote the file has validated.
+bool validated_average(const WeightsFile& file);
 // The model's tensors of such a file, under the names that they have in the module: what all names of the
 // file begin with is taken away unless the module has the like.
 std::vector<TensorView> weights_for(const WeightsFile& file, const torch::nn::Module& module);

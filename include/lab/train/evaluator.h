@@ -1,5 +1,5 @@
 #pragma once
-// Forward passes over a dataset in fixed chunks: validation and prediction.
+// Forward passes over a dataset in fixed chunks, of which validation, test and prediction are made.
 
 #include <functional>
 #include <memory>
@@ -17,6 +17,7 @@ struct ChunkOutput {
   int64_t chunk = 0;  // which of the fixed chunks
   const Batch& batch;
   const Parts& output;
+  const std::vector<Metadata>& metadata;  // of each sample; none where no sample has any
 };
 
 // Runs the model in evaluation mode, without gradients (`inference`: on processors in torch's inference
@@ -26,17 +27,5 @@ struct ChunkOutput {
 void for_each_chunk(const Model& model, std::shared_ptr<const Source> source, int64_t samples,
                     const DataPlan& plan, const ReaderOptions& options, const Upload& upload, bool inference,
                     int rank, int ranks, const std::function<bool(const ChunkOutput&)>& visit);
-
-// Rows of numbers for every sample, in dataset order, on rank 0 (empty elsewhere): (samples, columns)
-// doubles. Collective.
-struct Prediction {
-  std::vector<double> rows;
-  int64_t columns = 0;
-  double metric = 0;  // mean of the plan's metric, if it was computed
-  bool has_metric = false;
-};
-// Of the first `samples`; the model is where `upload` brings batches.
-Prediction predict(Communicator& comm, const InferPlan& plan, std::shared_ptr<const Source> source,
-                   int64_t samples, const ReaderOptions& options, const Upload& upload, bool inference);
 
 }  // namespace lab

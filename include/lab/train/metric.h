@@ -13,13 +13,14 @@
 
 namespace lab {
 
-enum class MetricStage { train, validate };
+enum class MetricStage { train, validate, test };
+const char* name_of(MetricStage stage);
 
 // How the numbers of all batches become those of an epoch.
 enum class Collect {
   sums,    // added in double, in the order of leaves or chunks
   counts,  // whole numbers, whose sums are the same in any order: for as many as you like
-  // Kept, one row for each sample, in the order of the data set. In validation only. Every rank holds all
+  // Kept, one row for each sample, in the order of the data set. Not in training. Every rank holds all
   // rows when the value is computed: 8 bytes for each number, 2^27 numbers (1 GiB) at most.
   samples,
 };
@@ -37,7 +38,9 @@ struct Metric {
   std::function<std::vector<double>(std::span<const double> numbers)> values = {};
   Collect collect = Collect::sums;
   std::vector<std::string> keys = {};
-  std::optional<MetricStage> only = {};  // unset: in training and validation
+  std::optional<MetricStage> only = {};  // unset: in training, validation and test
+  // Its value is the share of samples of which something is true: lab_infer tells of how many, too.
+  bool is_share = false;
 };
 
 // The sum of all sums over the sum of all weights.

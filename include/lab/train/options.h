@@ -21,6 +21,7 @@ struct TrainerOptions {
   std::string max_time = {};  // "DD:HH:MM:SS" of one start; empty: no limit
   BatchLimit limit_train_batches = 1.0;
   BatchLimit limit_val_batches = 1.0;
+  BatchLimit limit_test_batches = 1.0;
   BatchLimit limit_predict_batches = 1.0;
   BatchLimit overfit_batches = 0.0;                  // the first so many, of both stages, in their order
   std::variant<bool, int64_t> fast_dev_run = false;  // a few batches to see that all of it works

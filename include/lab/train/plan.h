@@ -88,8 +88,9 @@ struct TrainPlan {
   std::optional<Plateau> plateau = {};  // on top of the schedule
   DataPlan train = {};
   DataPlan validate = {};            // empty dataset: no validation
+  DataPlan test_data = {};           // of --test, which alone opens it; empty dataset: none
   int64_t batch_size = 0;            // global: samples per optimizer step, over all ranks
-  std::vector<Metric> metrics = {};  // of both stages
+  std::vector<Metric> metrics = {};  // of all stages
   std::vector<Figure> figures = {};  // of each validation but the first
   std::string monitor = {};          // what "best" means, as "loss/validate"; empty: no best
   Mode monitor_mode = Mode::min;
@@ -99,13 +100,17 @@ struct TrainPlan {
 // One row per sample, in dataset order, each index once.
 struct InferPlan {
   Model model = {};
-  std::string weights = {};  // a file
+  std::string weights = {};           // a file or "task:ID/NAME"; empty: those that the config names
+  std::optional<bool> averaged = {};  // the average that Ema keeps of them; unset: if it was validated
   DataPlan data = {};
-  std::vector<std::string> columns = {"prediction"};         // behind the column "index"
-  std::function<at::Tensor(const Parts& output)> rows = {};  // (n) or (n, columns) numbers for n samples
-  std::optional<Metric> metric = {};                         // printed at the end if the data has its target
-  std::string metric_needs = {};                             // that target's part
-  std::string output = "results.csv";
+  std::vector<std::string> columns = {"prediction"};  // behind the column "index"
+  // Of n samples: (n) or (n, columns) numbers; of any shape (n, ...) for one column; or tensors of any such
+  // shapes by names of their own, which then are the columns.
+  std::function<Parts(const Parts& output)> rows = {};
+  std::vector<std::string> metadata = {};  // of the samples: columns behind those
+  std::optional<Metric> metric = {};       // printed at the end if the data has its target
+  std::string metric_needs = {};           // that target's part
+  std::string output = "results.csv";      // or .h5, .hdf5
 };
 
 }  // namespace lab

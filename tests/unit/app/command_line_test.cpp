@@ -123,6 +123,20 @@ TEST(CommandLine, GradientsAreCheckedInsteadOfARun) {
             std::string::npos);
 }
 
+TEST(CommandLine, WeightsAreMeasuredInsteadOfARun) {
+  EXPECT_FALSE(parse(Program::train, {"a.toml"}).measures());
+  const auto tests = parse(Program::train, {"a.toml", "--test", "--resume=b"});
+  EXPECT_TRUE(tests.measures() && tests.test && !tests.validate_only && tests.resume);
+  const auto validates = parse(Program::train, {"a.toml", "b.toml", "--validate-only", "--check"});
+  EXPECT_TRUE(validates.measures() && validates.validate_only && !validates.test);
+  for (const Words& words : {Words{"a.toml", "--test", "--validate-only"},
+                             {"a.toml", "--test", "--check-gradients"},
+                             {"a.toml", "--validate-only", "--check-gradients"}})
+    EXPECT_NE(refusal(Program::train, words).find("start it once for each"), std::string::npos);
+  for (const char* option : {"--test", "--validate-only"})
+    EXPECT_NE(refusal(Program::infer, {"a.toml", option}).find("unknown option"), std::string::npos);
+}
+
 TEST(CommandLine, QuestionsNeedNoConfig) {
   EXPECT_TRUE(parse(Program::train, {"--help"}).help);
   EXPECT_TRUE(parse(Program::infer, {"--version"}).version);

@@ -168,5 +168,17 @@ TEST(OrderChannelsLast, ChangesTheOrderOfConvolutionsAlone) {
   EXPECT_TRUE(linear->weight.is_contiguous());
 }
 
+// Kernels are chosen by strides, of which a single channel allows several: predictions have the bits of
+// validation.
+TEST(OrderChannelsLast, GivesTheStridesOfFlatParameters) {
+  for (const int64_t channels : {1, 3}) {
+    torch::nn::Sequential trained(torch::nn::Conv2d(channels, 4, 3)),
+        placed(torch::nn::Conv2d(channels, 4, 3));
+    const FlatParameters flat(*trained, true);
+    order_channels_last(*placed);
+    EXPECT_EQ(placed->parameters()[0].strides(), trained->parameters()[0].strides()) << channels;
+  }
+}
+
 }  // namespace
 }  // namespace lab

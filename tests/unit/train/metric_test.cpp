@@ -199,6 +199,21 @@ TEST(Metric, IsMeasuredInTheStagesThatItSays) {
   EXPECT_EQ(tags(only_in(both, MetricStage::validate)), std::pair(List{}, List{"share/validate"}));
   EXPECT_EQ(tags(kept), std::pair(List{}, List{"auroc/validate"}));
   EXPECT_THROW(only_in(kept, MetricStage::train), ConfigError);
+  EXPECT_EQ(tags_of(both, MetricStage::test), List{"share/test"});
+  EXPECT_EQ(tags_of(kept, MetricStage::test), List{"auroc/test"});
+  EXPECT_EQ(tags_of(only_in(both, MetricStage::validate), MetricStage::test), List{});
+  EXPECT_EQ(tags_of(only_in(kept, MetricStage::test), MetricStage::validate), List{});
+  EXPECT_EQ(tags_of(only_in(kept, MetricStage::test), MetricStage::test), List{"auroc/test"});
+}
+
+TEST(Metric, IsAShareOfSamplesWhereItsValueIs) {
+  const Multiclass each{.classes = 3}, together{.classes = 3, .average = Average::micro};
+  for (const Metric& metric : {accuracy(), accuracy(together), accuracy(Binary{}), named(accuracy(), "x")})
+    EXPECT_TRUE(metric.is_share) << metric.name;
+  const auto same = [](const Parts& output, const Batch& batch) { return std::pair(output, batch); };
+  for (const Metric& metric : {accuracy(each), precision(together), recall(Binary{}), f1(Binary{}),
+                               auroc(each), mean_squared_error(), on(accuracy(), same)})
+    EXPECT_FALSE(metric.is_share) << metric.name;
 }
 
 TEST(Metric, OtherThanItSaysIsRefused) {

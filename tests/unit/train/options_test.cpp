@@ -57,6 +57,7 @@ TEST(TrainerOptions, AFastDevRunIsOneEpochOfAFewBatches) {
   EXPECT_EQ(quick.max_steps, 1);
   EXPECT_FALSE(quick.enable_checkpointing);
   EXPECT_EQ(quick.limit_val_batches, BatchLimit(int64_t{1}));
+  EXPECT_EQ(quick.limit_test_batches, BatchLimit(int64_t{1}));
   options.fast_dev_run = int64_t{7};
   quick = lab::with_fast_dev_run(options);
   EXPECT_EQ(quick.max_steps, 7);
