@@ -5,6 +5,9 @@
 #include <gmock/gmock.h>
 #include <torch/nn.h>
 
+#include <algorithm>
+#include <cstring>
+
 #include "group.h"
 #include "lab/comm/agreement.h"
 #include "lab/train/evaluation.h"
@@ -48,7 +51,7 @@ InferPlan plan_of(std::function<Parts(const Parts&)> rows) {
 
 Prediction predicted(Communicator& comm, const InferPlan& plan, const std::vector<std::string>& metadata,
                      int64_t samples) {
-  return predict(comm, plan, metadata, odd(samples), samples, {}, Upload({}), true);
+  return predict(comm, plan, metadata, odd(std::max<int64_t>(samples, 1)), samples, {}, Upload({}), true);
 }
 
 Parts scores(const Parts& output) {
