@@ -55,7 +55,8 @@ def points(folder):
     assert len(files) == 1, files
     events = []
     for event in EventFileLoader(str(files[0])).Load():
-        events += [(event.step, value.tag, value.tensor.float_val[0]) for value in event.summary.value]
+        for value in event.summary.value:  # a number, or a picture
+            events.append((event.step, value.tag, *(value.tensor.float_val or value.tensor.string_val)))
     return rows, events
 
 
