@@ -15,6 +15,7 @@
 #include "draw/png.h"
 #include "lab/core/error.h"
 #include "lab/draw/picture.h"
+#include "unit/temporary_folder.h"
 
 namespace lab {
 namespace {
@@ -207,6 +208,20 @@ TEST(Picture, OfAMistakeThereIsNone) {
   odd = {.curves = {{"a", {1, 2}, {3}}}};
   EXPECT_EQ(mistake_in(odd), "a curve has 2 places and 1 values");
   EXPECT_EQ(mistake_in(matrix({"a"}, {1})), "");
+}
+
+TEST(Painter, SaysOnceThatItCannotAndGoesOn) {
+  const test::TemporaryFolder folder;
+  Log log;
+  log.also_to(folder / "log.txt");
+  Painter painter(log);
+  EXPECT_TRUE(painter.paint({}).empty());
+  for (int i = 0; i < 3; ++i) EXPECT_TRUE(painter.paint(matrix({"a", "b"}, {1, 2, 3})).empty());
+  EXPECT_FALSE(painter.paint(matrix({"a"}, {1})).empty());
+  const std::string said = test::read_bytes(folder / "log.txt");
+  const size_t first = said.find("no pictures are drawn: a heat map of 2 x 2 cells has 3 values");
+  ASSERT_NE(first, std::string::npos) << said;
+  EXPECT_EQ(said.find("no pictures", first + 1), std::string::npos) << said;
 }
 
 TEST(Picture, PointsThatAreNowhereAreLeftOut) {
