@@ -167,6 +167,27 @@ Json task_of(const SpoolDigest& digest, const std::string& id, const std::string
   return body;
 }
 
+// A folder that is gone again unless it got another name: where the disk is full it would only take room.
+class UnfinishedFolder {
+ public:
+  explicit UnfinishedFolder(std::string path) : path_(std::move(path)) {
+    std::error_code problem;
+    fs::remove_all(path_, problem);  // of a process that was killed
+    must(problem, path_);
+    fs::create_directories(path_, problem);
+    must(problem, path_);
+  }
+  ~UnfinishedFolder() {
+    std::error_code ignored;
+    fs::remove_all(path_, ignored);
+  }
+  UnfinishedFolder(const UnfinishedFolder&) = delete;
+  UnfinishedFolder& operator=(const UnfinishedFolder&) = delete;
+
+ private:
+  std::string path_;
+};
+
 // Puts the finished folder into its place. What was there may have been written by this function before, and
 // can be again.
 void replace_folder(const std::string& finished, const std::string& place) {
@@ -193,12 +214,7 @@ std::string write_offline_session(const std::string& run_folder, const std::stri
   const std::string sessions = run + "/clearml_offline", place = sessions + "/" + id;
   const std::string unfinished = sessions + "/." + id + ".partial";
 
-  std::error_code problem;
-  fs::remove_all(unfinished, problem);  // of a process that was killed
-  must(problem, unfinished);
-  fs::create_directories(unfinished, problem);
-  must(problem, unfinished);
-
+  const UnfinishedFolder folder(unfinished);
   EventFile points(unfinished + "/metrics.jsonl"), console(unfinished + "/log.jsonl");
   detail::replay_events(
       spool, digest, id, [&](const std::string& event) { points.add(event); },
