@@ -72,6 +72,14 @@ class Recorder final : public Callback {
     progress_.fit_started(batches_per_epoch_);
   }
 
+  void validation_within_epoch_finished(const EpochReport& report) override {
+    std::string line = text("Within epoch ", report.epoch + 1, ", after step ", report.step);
+    for (const auto& [tag, value] : report.values) line += text(", ", tag, ' ', value);
+    log_.info(line);
+    record_points(report.values, report.step - 1, report.epoch, tracker_);
+    record_figures(report.figures, "validate", {report.step - 1, report.epoch}, tracker_, painter_);
+  }
+
   Signal step_finished(const StepReport& report) override {
     if (!first_step_seen_)
       log_.info("first step done ", std::round(seconds_since_start() * 1e3) / 1e3, " s after the start");

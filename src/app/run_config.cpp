@@ -27,6 +27,15 @@ Constraint batches() {
           }};
 }
 
+Constraint interval() {
+  return {.text = "a number of batches from 1 on, or a share of an epoch's up to 1.0",
+          .check = [](const Value& value) {
+            if (const auto* count = std::get_if<int64_t>(&value.data)) return *count >= 1;
+            const auto* share = std::get_if<double>(&value.data);
+            return share && *share > 0 && *share <= 1;
+          }};
+}
+
 // Of a field that may be something else than a string.
 Constraint string_among(const std::string& text, std::vector<std::string> names) {
   return {.text = text,
@@ -101,6 +110,9 @@ void describe(Fields<TrainerOptions>& f) {
   f("log_every_n_steps", &T::log_every_n_steps, at_least(1), "how often loss/train_step is recorded");
   f("check_val_every_n_epoch", &T::check_val_every_n_epoch, at_least(1),
     "validate after every so many epochs");
+  f("val_check_interval", &T::val_check_interval, interval(),
+    "and within such an epoch each time so many batches are done, or such a share of its batches; 1.0: at "
+    "its end alone");
   f("num_sanity_val_steps", &T::num_sanity_val_steps, at_least(-1),
     "how many batches are validated before the first step; -1: all, 0: that validation is left out");
   f("gradient_clip_val", &T::gradient_clip_val, at_least(0), "bound of the mean gradient; 0: no clipping");
@@ -222,7 +234,7 @@ const std::map<std::string, std::string> other_trainer_arguments = {
     {"reload_dataloaders_every_n_epochs", "transforms see the epoch's number, so data may change with it"},
     {"enable_autolog_hparams", "the config is always recorded"},
     {"model_registry", "ClearML keeps the models: task.output_uri says where"},
-    {"val_check_interval", "validation comes at the end of epochs: see check_val_every_n_epoch"}};
+};
 
 // Likewise of Trainer.predict.
 const std::map<std::string, std::string> other_predict_arguments = {

@@ -73,7 +73,8 @@ std::string describe_schedule(const TrainPlan& plan, const TrainerOptions& optio
 
 std::string describe_options(const TrainerOptions& o) {
   return text("max_epochs = ", o.max_epochs, "\nmax_steps = ", o.max_steps,
-              "\ncheck_val_every_n_epoch = ", o.check_val_every_n_epoch,
+              "\ncheck_val_every_n_epoch = ", o.check_val_every_n_epoch, "\nval_check_interval = ",
+              std::visit([](auto limit) { return text(limit); }, o.val_check_interval),
               "\ngradient_clip_val = ", shortest(o.gradient_clip_val),
               "\ngradient_clip_algorithm = ", o.gradient_clip_algorithm,
               "\ngradient_compression = ", o.gradient_compression, "\nstrategy = ", o.strategy,
@@ -109,18 +110,17 @@ std::string describe_measures(const TrainPlan& plan) {
 
 std::vector<AgreedPart> agreed_parts(const TrainPlan& plan, const TrainerOptions& options,
                                      const Source* train, const Source* validate, const Source* test) {
-  return {
-      {"seed", text(options.seed)},
-      {"batch size", text(plan.batch_size)},
-      {"numerics", describe_numerics(options)},
-      {"set of trainer options", describe_options(options)},
-      {"model", describe_model(plan.model) + describe_frozen(plan.freeze)},
-      {"optimizer", in_words(plan.optimizer) + describe_groups(plan) + describe_average(plan.ema)},
-      {"schedule", describe_schedule(plan, options, train ? train->size() : 0)},
-      {"set of metrics and callbacks", describe_measures(plan)},
-      {"training set", describe_data(plan.train, train)},
-      {"validation set", describe_data(plan.validate, validate)},
-      {"test set", describe_data(plan.test_data, test)}};
+  return {{"seed", text(options.seed)},
+          {"batch size", text(plan.batch_size)},
+          {"numerics", describe_numerics(options)},
+          {"set of trainer options", describe_options(options)},
+          {"model", describe_model(plan.model) + describe_frozen(plan.freeze)},
+          {"optimizer", in_words(plan.optimizer) + describe_groups(plan) + describe_average(plan.ema)},
+          {"schedule", describe_schedule(plan, options, train ? train->size() : 0)},
+          {"set of metrics and callbacks", describe_measures(plan)},
+          {"training set", describe_data(plan.train, train)},
+          {"validation set", describe_data(plan.validate, validate)},
+          {"test set", describe_data(plan.test_data, test)}};
 }
 
 }  // namespace lab

@@ -18,6 +18,7 @@ TrainerOptions with_fast_dev_run(TrainerOptions options) {
   options.min_epochs = 1;
   options.log_every_n_steps = 1;
   options.check_val_every_n_epoch = 1;
+  options.val_check_interval = 1.0;
   options.enable_checkpointing = false;
   for (auto* limit : {&options.limit_train_batches, &options.limit_val_batches, &options.limit_test_batches,
                       &options.limit_predict_batches})
@@ -31,6 +32,23 @@ int64_t seconds_of(const std::string& time) {
       read != static_cast<int>(time.size()) || days < 0 || hours < 0 || minutes < 0 || seconds < 0)
     return -1;
   return ((int64_t{days} * 24 + hours) * 60 + minutes) * 60 + seconds;
+}
+
+int64_t validation_interval(const TrainerOptions& options, int64_t epoch_batches) {
+  const BatchLimit& interval = options.val_check_interval;
+  if (const auto* batches = std::get_if<int64_t>(&interval)) {
+    if (*batches > epoch_batches)
+      throw ConfigError("trainer.init.val_check_interval = ", *batches, " is more than an epoch's ",
+                        epoch_batches, " batches; take fewer, or see check_val_every_n_epoch");
+    return *batches;
+  }
+  const double share = std::get<double>(interval);
+  const auto batches = static_cast<int64_t>(std::floor(static_cast<double>(epoch_batches) * share));
+  if (batches < 1)
+    throw ConfigError("trainer.init.val_check_interval = ", shortest(share), " of ", epoch_batches,
+                      epoch_batches == 1 ? " batch" : " batches",
+                      " is less than one; take a larger share, or 1 for one");
+  return batches;
 }
 
 int64_t limited_samples(const BatchLimit& limit, int64_t samples, int64_t batch_size,

@@ -209,7 +209,8 @@ void Trainer::State::train_epoch() {
     settle(ahead);
     if (options.checkpoint_every_n_steps > 0 && steps % options.checkpoint_every_n_steps == 0)
       save_due = true;
-    if (save_due || at_epoch_end() || stopping()) settle(0);
+    if (save_due || at_epoch_end() || stopping() || validation_due()) settle(0);
+    if (validation_due() && !stopping()) validate_within_epoch();
     if (save_due && !at_epoch_end() && !stopping()) save();
   } while (!at_epoch_end() && !stopping());
   epoch_seconds += std::chrono::duration<double>(Clock::now() - start).count();

@@ -50,6 +50,7 @@ Trainer::State::State(TrainPlan p, TrainerOptions o, TrainerContext c)
   if (context.validate) {
     validation_samples = samples_of(options, Stage::validate, *context.validate, plan.batch_size);
     if (validation_samples == 0) context.validate = nullptr;
+    batches_between_validations = validation_interval(options, epoch_batches);
   }
   if (overfits())
     context.log.warn("trainer.init.overfit_batches: trains on the first ", samples, " of ",
@@ -142,6 +143,7 @@ Left check_limits(const TrainPlan& plan, const TrainerOptions& options, const So
     if (left.train == 0)
       wrong.push_back("trainer.init.limit_train_batches = 0 leaves nothing to train on; take 1 or more");
     if (validate) left.validate = samples_of(options, Stage::validate, *validate, plan.batch_size);
+    if (left.validate > 0) validation_interval(options, batches_per_epoch(left.train, plan.batch_size));
   } catch (const ConfigError& e) {
     wrong.push_back(e.what());
   }

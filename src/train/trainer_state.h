@@ -46,9 +46,10 @@ struct Trainer::State {
   OrderedSums train_sums;                       // of the epoch: loss and metrics per leaf
   int64_t samples = 0, validation_samples = 0;  // that are used
   int64_t epoch_batches = 0, epoch_steps = 0, total_steps = -1;
-  int64_t steps = 0;            // done
-  bool epoch_finished = false;  // its validation and records too; at step 0: the first validation
-  bool validates_first = true;  // in this process, before its first step
+  int64_t batches_between_validations = 0;  // within an epoch
+  int64_t steps = 0;                        // done
+  bool epoch_finished = false;              // its validation and records too; at step 0: the first validation
+  bool validates_first = true;              // in this process, before its first step
   Clock::time_point began_at = Clock::now(), saved_at = Clock::now();
   double most_seconds = 0;    // from began_at on; 0: no limit
   bool time_is_over = false;  // which is no end for a run that goes on
@@ -108,6 +109,8 @@ struct Trainer::State {
   void restore_callbacks(const std::vector<std::pair<std::string, std::string>>& saved);
   at::Tensor saved_tensor(const std::string& name) const;
   void first_validation();
+  bool validation_due() const;
+  void validate_within_epoch();
   void finish_epoch();
   void make_comparable();
   std::vector<DType> gradient_types() const;

@@ -36,6 +36,23 @@ bool Trainer::State::evaluate(EpochReport& report, int64_t count) {
   return true;
 }
 
+// Whether the last step ended such a stretch of the epoch, but not the epoch. Where batches make one step, in
+// that which the last of them is in.
+bool Trainer::State::validation_due() const {
+  if (!context.validate || at_epoch_end() || (epoch() + 1) % options.check_val_every_n_epoch != 0)
+    return false;
+  const int64_t done_batches = steps % epoch_steps * numerics.accumulate;
+  return done_batches / batches_between_validations !=
+         (done_batches - numerics.accumulate) / batches_between_validations;
+}
+
+void Trainer::State::validate_within_epoch() {
+  EpochReport report{.epoch = epoch(), .step = steps};
+  if (!validate(report, validation_samples)) return;
+  tell<const EpochReport&>(&Callback::validation_within_epoch_finished, report);
+  set_training(plan.model.module(), plan.freeze);
+}
+
 void Trainer::State::first_validation() {
   EpochReport report;
   const int64_t most = options.num_sanity_val_steps;

@@ -92,6 +92,11 @@ def effects(new):
     yield "accumulate_grad_batches", new(init(accumulate_grad_batches=3)).steps == 3
     yield "log_every_n_steps", len(new(init(log_every_n_steps=2)).points("loss/train_step")) == 4
     yield "check_val_every_n_epoch", len(new(init(max_epochs=4, check_val_every_n_epoch=2)).points("loss/validate")) == 3
+    often = new(init(val_check_interval=0.25))  # of 8 batches
+    yield "val_check_interval", (len(often.points("loss/validate")), often.tensors) == (5, plain.tensors)
+    yield "val_check_interval", (len(new(init(val_check_interval=3)).points("loss/validate")),
+                                 len(new(init(val_check_interval=3, max_epochs=2, check_val_every_n_epoch=2,
+                                              accumulate_grad_batches=2)).points("loss/validate"))) == (4, 4)
     for key, value in (("gradient_clip_val", 0.01), ("seed", 5), ("matmul_precision", "medium"),
                        ("precision", "64-true"), ("precision", "bf16-mixed"), ("precision", "16-mixed"), ("precision", "bf16-true")):
         yield key, new(init(**{key: value})).weights != plain.weights
@@ -141,6 +146,8 @@ WRONG = [
     ("limit_train_batches", 0.01, "less than one"), ("fast_dev_run", -1, "true, false or a number of batches"),
     ("fast_dev_run", 0.5, "wants a boolean or integer"), ("accumulate_grad_batches", 0, "at least 1"),
     ("log_every_n_steps", 0, "at least 1"), ("check_val_every_n_epoch", 0, "at least 1"),
+    ("val_check_interval", 0, "a number of batches from 1 on"), ("val_check_interval", 1.5, "a number of batches from 1 on"),
+    ("val_check_interval", 9, "more than an epoch's 8 batches"), ("val_check_interval", 0.01, "less than one"),
     ("gradient_clip_val", -1, "at least 0"), ("gradient_clip_algorithm", "norms", 'did you mean "norm"'),
     ("gradient_compression", "fp16", '"none", "bf16"'), ("sync_batchnorm", 1, "wants a boolean"),
     ("strategy", "fsdp", '"ddp", "zero1"'), ("precision", "bf16", "bf16-mixed"),
@@ -161,7 +168,6 @@ WRONG = [
     ("profiler", "simple", "perf and nsys"), ("plugins", 1, "--backend"), ("barebones", True, "worth leaving out"),
     ("use_distributed_sampler", True, "its share of every batch"), ("model_registry", "x", "task.output_uri"),
     ("reload_dataloaders_every_n_epochs", 1, "epoch's number"), ("enable_autolog_hparams", True, "always recorded"),
-    ("val_check_interval", 0.5, "check_val_every_n_epoch"),
     ("max_epoch", 2, 'did you mean "max_epochs"'),
 ]
 

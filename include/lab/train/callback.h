@@ -85,6 +85,8 @@ class Callback {
   virtual void validation_started(int64_t /*samples*/) {}
   virtual void validation_chunk_finished(int64_t /*chunk*/) {}  // of this rank's
   virtual void validation_finished(const Values&) {}            // each, the first too
+  // One that is not the epoch's last; what monitors something looks at that one.
+  virtual void validation_within_epoch_finished(const EpochReport&) {}
   // Step by step in order; on GPUs while the next one is under way.
   virtual Signal step_finished(const StepReport&) { return {}; }
   virtual Signal epoch_finished(const EpochReport&) { return {}; }

@@ -28,8 +28,9 @@ struct TrainerOptions {
   int64_t accumulate_grad_batches = 1;               // of an optimizer step
   int64_t log_every_n_steps = 50;
   int64_t check_val_every_n_epoch = 1;
-  int64_t num_sanity_val_steps = -1;  // batches of the validation before the first step; -1: all, 0: none
-  double gradient_clip_val = 0;       // 0: no clipping
+  BatchLimit val_check_interval = 1.0;  // within an epoch that ends with a validation
+  int64_t num_sanity_val_steps = -1;    // batches of the validation before the first step; -1: all, 0: none
+  double gradient_clip_val = 0;         // 0: no clipping
   std::string gradient_clip_algorithm = "norm";
   std::string strategy = "ddp";
   std::string precision = "32-true";
@@ -73,6 +74,9 @@ struct TrainerOptions {
 TrainerOptions with_fast_dev_run(TrainerOptions options);
 // Seconds of "DD:HH:MM:SS"; -1 for what is none.
 int64_t seconds_of(const std::string& time);
+// After so many batches there is a validation, of an epoch that has so many. Throws ConfigError for more than
+// those, and for a share that is less than one batch.
+int64_t validation_interval(const TrainerOptions& options, int64_t epoch_batches);
 // How many of these samples are in the batches that a limit leaves. Throws ConfigError where a share is less
 // than one batch. `key`: what the limit is called.
 int64_t limited_samples(const BatchLimit& limit, int64_t samples, int64_t batch_size, const std::string& key);
