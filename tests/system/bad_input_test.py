@@ -54,6 +54,7 @@ def config_cases(root):
         "three": (base('[config]\nlearning_rate = -1.0\nbatch_size = 1.5\n[trainer.init]\nmax_epoch = 3\n'), 78,
                   [r"three\.toml:3:\d+", r"three\.toml:4:\d+", r"three\.toml:6:\d+", "above 0", "max_epochs"]),
         "unknown_experiment": ('experiment = "mnits"\n', 78, [r"unknown_experiment\.toml:1:\d+", "mnits", 'did you mean "mnist"', "known: mnist"]),
+        "no_experiment": ("[config]\nseed = 1\n", 78, ["experiment is missing", 'experiment = "mnist"', "known: mnist"]),
         "missing_data": (base('[config]\ndata = "data/none.h5"\n'), 66, ["data/none.h5"]),
         "monitor": (base('[config]\npatience = 2\nmonitor = "loss/val"\n[trainer.init]\nmax_epochs = 1\n'), 78, ["loss/val", "loss/validate"]),
     }

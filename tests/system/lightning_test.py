@@ -181,7 +181,7 @@ def main():
         subprocess.run([sys.executable, HERE / "lightning_cnn.py", DATA, folder / "cases.json", folder], check=True)
         (folder / "cnn.toml").write_text(CONFIG.format(folder=folder, data=DATA))
         for name, case in table.items():
-            for ranks in (1, 2):
+            for ranks in (2,) if case["config"]["optimizer"] in OTHERS else (1, 2):
                 compare(name, case, ranks, folder)
 
 
