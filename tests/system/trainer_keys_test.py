@@ -147,7 +147,7 @@ WRONG = [
     ("fast_dev_run", 0.5, "wants a boolean or integer"), ("accumulate_grad_batches", 0, "at least 1"),
     ("log_every_n_steps", 0, "at least 1"), ("check_val_every_n_epoch", 0, "at least 1"),
     ("val_check_interval", 0, "a number of batches from 1 on"), ("val_check_interval", 1.5, "a number of batches from 1 on"),
-    ("val_check_interval", 9, "more than an epoch's 8 batches"), ("val_check_interval", 0.01, "less than one"),
+    ("val_check_interval", 44, "more than an epoch's 43 batches"), ("val_check_interval", 0.01, "less than one"),
     ("gradient_clip_val", -1, "at least 0"), ("gradient_clip_algorithm", "norms", 'did you mean "norm"'),
     ("gradient_compression", "fp16", '"none", "bf16"'), ("sync_batchnorm", 1, "wants a boolean"),
     ("strategy", "fsdp", '"ddp", "zero1"'), ("precision", "bf16", "bf16-mixed"),
