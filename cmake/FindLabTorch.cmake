@@ -119,5 +119,8 @@ if(LabTorch_FOUND AND NOT TARGET lab_torch)
   target_include_directories(lab_torch INTERFACE ${LabTorch_ROOT}/include ${LabTorch_ROOT}/include/torch/csrc/api/include)
   lab_by_path(_torch ${LabTorch_ROOT})
   # libtorch_cpu exports parts of the C++ library: behind our own, lest programs without torch load it for std::filesystem.
-  target_link_libraries(lab_torch INTERFACE stdc++ ${_torch})
+  # Programs with the property LAB_WITHOUT_TORCH link layers that use torch, but none of what does: they load nothing of it.
+  set(_without $<BOOL:$<TARGET_PROPERTY:LAB_WITHOUT_TORCH>>)
+  target_link_libraries(lab_torch INTERFACE stdc++ "$<$<NOT:${_without}>:${_torch}>"
+    "$<${_without}:${LabTorch_ROOT}/lib/libtorch_cpu.so;${LabTorch_ROOT}/lib/libc10.so>")
 endif()
