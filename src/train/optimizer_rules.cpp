@@ -78,12 +78,26 @@ double nadam_momentum(const NAdam& p, int64_t number) {
   return p.beta1 * (1 - 0.5 * std::pow(0.96, static_cast<double>(number) * p.momentum_decay));
 }
 
-void update(const NAdam& p, OptimizerStep& step) {
+// Of the momenta of all steps so far. A resumed run, which knows none, multiplies them anew, in the same
+// order.
+class MomentumProduct {
+ public:
+  double up_to(const NAdam& p, int64_t number) {
+    if (number < number_) *this = {};
+    while (number_ < number) product_ *= nadam_momentum(p, ++number_);
+    return product_;
+  }
+
+ private:
+  int64_t number_ = 0;
+  double product_ = 1;
+};
+
+void update(const NAdam& p, MomentumProduct& momenta, OptimizerStep& step) {
   decay(step, p.decoupled);
   average(step.state[0], p.beta1, step.gradients);
   average(step.state[1], p.beta2, step.gradients.square());
-  double product = 1;  // of all momenta so far, of which a resumed run knows none
-  for (int64_t number = 1; number <= step.number; ++number) product *= nadam_momentum(p, number);
+  const double product = momenta.up_to(p, step.number);
   const double now = nadam_momentum(p, step.number), next = nadam_momentum(p, step.number + 1);
   const double correction = 1 - std::pow(p.beta2, static_cast<double>(step.number));
   const at::Tensor scale = (step.state[1] / correction).sqrt_().add_(p.eps);
@@ -120,6 +134,9 @@ OptimizerRule rule(const Plan& plan) {
 
 OptimizerRule rule_of(const OptimizerPlan& plan) {
   if (const auto* own = std::get_if<OwnOptimizer>(&plan)) return {own->update};
+  if (const auto* nadam = std::get_if<NAdam>(&plan))
+    return {
+        [p = *nadam, momenta = MomentumProduct()](OptimizerStep& step) mutable { update(p, momenta, step); }};
   OptimizerRule out = std::visit([](const auto& p) { return rule(p); }, plan);
   if (const auto* adagrad = std::get_if<Adagrad>(&plan)) out.initial = adagrad->initial_accumulator;
   return out;
