@@ -46,7 +46,7 @@ endfunction()
 
 # lab_program(NAME [TORCH] [USES layers...] [PRIVATE libraries...]): the program of src/tools/NAME.cpp.
 function(lab_program name)
-  cmake_parse_arguments(arg "TORCH" "" "USES;PRIVATE" ${ARGN})
+  cmake_parse_arguments(arg "TORCH;WITHOUT_TORCH" "" "USES;PRIVATE" ${ARGN})
   lab_find_layers(below ${arg_USES})
   if(NOT EXISTS ${CMAKE_SOURCE_DIR}/src/tools/${name}.cpp OR NOT below)
     message(STATUS "program ${name} is left out")
@@ -58,6 +58,7 @@ function(lab_program name)
   if(arg_TORCH)
     lab_precompile(${name})
   endif()
+  set_target_properties(${name} PROPERTIES LAB_WITHOUT_TORCH ${arg_WITHOUT_TORCH})
   set_property(GLOBAL APPEND PROPERTY LAB_PROGRAMS ${name})
 endfunction()
 
