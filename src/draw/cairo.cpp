@@ -1,20 +1,9 @@
 #include "draw/cairo.h"
 
-#include <dlfcn.h>
-
 #include "lab/core/error.h"
+#include "lab/core/library.h"
 
 namespace lab::detail {
-namespace {
-
-template <class Function>
-void find(void* library, const char* name, Function& function) {
-  function = reinterpret_cast<Function>(dlsym(library, name));
-  if (function == nullptr)
-    throw Unavailable("the library cairo that is here has no ", name, ": install Debian's libcairo2");
-}
-
-}  // namespace
 
 CairoFunctions load_cairo(const std::string& name) {
   void* library = dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL);
@@ -23,7 +12,10 @@ CairoFunctions load_cairo(const std::string& name) {
     throw Unavailable("the library cairo does not load (", reason, "): install Debian's libcairo2");
   }
   CairoFunctions c;
-#define LAB_CAIRO_FIND(function) find(library, "cairo_" #function, c.function);
+#define LAB_CAIRO_FIND(function)                                                \
+  if (!find(library, "cairo_" #function, c.function))                           \
+    throw Unavailable("the library cairo that is here has no cairo_" #function, \
+                      ": install Debian's libcairo2");
   LAB_CAIRO_FUNCTIONS(LAB_CAIRO_FIND)
 #undef LAB_CAIRO_FIND
   return c;

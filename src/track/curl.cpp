@@ -1,7 +1,7 @@
 #include "track/curl.h"
 
 #include "lab/core/error.h"
-#include "track/library.h"
+#include "lab/core/library.h"
 
 namespace lab::detail {
 namespace {

@@ -1,7 +1,7 @@
 #include "track/nvml.h"
 
+#include "lab/core/library.h"
 #include "lab/core/text.h"
-#include "track/library.h"
 
 namespace lab::detail {
 namespace {
