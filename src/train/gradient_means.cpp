@@ -15,15 +15,14 @@
 namespace lab {
 namespace {
 
-// By the exponent's bits, which vector instructions compare many at a time.
 template <class T>
-bool all_finite(const T* values, int64_t count) {
-  using Bits = std::conditional_t<sizeof(T) == 4, uint32_t, uint64_t>;
-  constexpr Bits exponent = std::bit_cast<Bits>(std::numeric_limits<T>::infinity());
-  Bits found = 0;
-  for (int64_t i = 0; i < count; ++i)
-    found |= static_cast<Bits>((std::bit_cast<Bits>(values[i]) & exponent) == exponent);
-  return found == 0;
+using BitsOf = std::conditional_t<sizeof(T) == 4, uint32_t, uint64_t>;
+
+// 1 or 0, by the exponent's bits, which vector instructions compare many at a time: done while they divide.
+template <class T>
+BitsOf<T> is_not_finite(T value) {
+  constexpr auto exponent = std::bit_cast<BitsOf<T>>(std::numeric_limits<T>::infinity());
+  return static_cast<BitsOf<T>>((std::bit_cast<BitsOf<T>>(value) & exponent) == exponent);
 }
 
 // In eight sums side by side, the same ones whatever the compiler makes of them.
@@ -46,8 +45,12 @@ void GradientMeans::take(int64_t index, double weight, const Buffer& chunk) {
   const auto each = [&]<class T>(T* values) {
     work_in_wide_vectors([&](auto) {
       const T divisor = static_cast<T>(weight);
-      for (int64_t i = 0; i < chunk.count; ++i) values[i] /= divisor;
-      if (!all_finite(values, chunk.count)) not_finite_ += 1;
+      BitsOf<T> found = 0;
+      for (int64_t i = 0; i < chunk.count; ++i) {
+        values[i] /= divisor;
+        found |= is_not_finite(values[i]);
+      }
+      if (found != 0) not_finite_ += 1;
       if (!squares_.empty()) squares_[static_cast<size_t>(index)] = sum_of_squares(values, chunk.count);
     });
   };
