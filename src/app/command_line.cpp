@@ -46,6 +46,9 @@ const std::vector<Option>& table() {
        "the same on the experiment's test data; so after a run: --test --resume=FOLDER, or "
        "--test --set checkpoint.checkpoint_task_id=ID --set checkpoint.checkpoint_name=best",
        false},
+      {0, "debug", "",
+       "on an error: what was thrown where, and in training step, samples and what is in the tensors; then "
+       "wait for a debugger. Hangs are not looked for"},
       {'g', "gpu-devices", "L", "0,1,...: which GPUs to use; each rank of a node takes the next one"},
       {0, "backend", "B", "auto | nccl | mpi | self: how ranks talk to each other"},
       {0, "print-config", "", "print the resolved config, each value with its origin, and exit"},
@@ -66,7 +69,7 @@ const std::vector<Option>& options_for(Program program) {
 }
 
 // Parts of the contract that this version does not have yet.
-const std::vector<std::string> later = {"debug",  "sweep",         "ranks-per-job", "profile",
+const std::vector<std::string> later = {"sweep",  "ranks-per-job", "profile",
                                         "replay", "verify-resume", "plugin"};
 
 [[noreturn]] void refuse(Program program, const std::string& option) {
@@ -146,6 +149,7 @@ void refuse_for_several(const CommandLine& line) {
   if (!line.resume_path.empty())
     several("--resume=PATH", "--resume alone goes on with the newest unfinished run of each");
   if (line.check_gradients) several("--check-gradients", "start it once for each");
+  if (line.debug) several("--debug", "look into one at a time");
 }
 
 cxxopts::Options options_of(Program program) {
@@ -237,6 +241,7 @@ CommandLine parse_command_line(Program program, int argc, char** argv) {
       refuse_two_purposes(line);
     }
     line.offline = parsed.count("offline") > 0;
+    line.debug = parsed.count("debug") > 0;
     line.print_config = parsed.count("print-config") > 0;
     line.help = parsed.count("help") > 0;
     line.help_config = parsed.count("help-config") > 0;

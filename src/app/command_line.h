@@ -20,7 +20,7 @@ struct CommandLine {
   bool resume = false;
   std::string resume_path;  // empty: the newest unfinished run
   bool allow_config_change = false;
-  bool offline = false, print_config = false;
+  bool offline = false, print_config = false, debug = false;
   bool help = false, help_config = false, version = false;
   bool check_gradients = false;  // instead of a run
   bool check = false;            // likewise

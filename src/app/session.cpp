@@ -16,6 +16,7 @@
 #include <utility>
 
 #include "lab/comm/agreement.h"
+#include "lab/core/debugging.h"
 #include "lab/core/error.h"
 #include "lab/core/process.h"
 #include "lab/core/signals.h"
@@ -83,6 +84,17 @@ const Failure& say_failure(Session& session, const std::exception& error) {
     heartbeat.has_spoken();
   }
   return *session.failure;
+}
+
+void look_into(Session& session, const std::exception& error, const std::string& details) {
+  if (!session.line.debug || std::exchange(session.looked_into, true)) return;
+  const Failure failure = failure_of(error);
+  const bool is_mistake = failure.code == ExitCode::usage || failure.code == ExitCode::bad_config;
+  const bool is_everyones = dynamic_cast<const AgreedError*>(&error) != nullptr;
+  if (is_everyones && (is_mistake || session.world.rank() != 0)) return;
+  session.log.warn("--debug: ", failure.message, "\n", details.empty() ? "" : "in ", details,
+                   recent_throws());
+  wait_for_debugger(session.log);
 }
 
 ExitCode for_each_config(Session& session, const std::function<ExitCode()>& work) {
@@ -165,10 +177,12 @@ int guarded(Session& session, const std::function<ExitCode(Session&)>& work) {
     session.world.leave();
     return static_cast<int>(code);
   } catch (const AgreedError& e) {
+    look_into(session, e, "");
     say_failure(session, e);
     session.world.leave();
     return static_cast<int>(e.code());
   } catch (const std::exception& e) {
+    look_into(session, e, "");
     say_failure(session, e);
     return end_all(session, failure_of(e));
   }
@@ -185,6 +199,7 @@ int run_session(Program program, int argc, char** argv, const std::vector<Experi
   try {
     const CommandLine line = parse_command_line(program, argc, argv);
     if (answer(line, program, experiments, speaks)) return 0;
+    if (line.debug) keep_throws();
     // Slurm sends SIGTERM twice where it preempts or ends a job's time, seconds apart on a busy node.
     if (program == Program::train)
       catch_stop_signals(std::chrono::milliseconds(launch.slurm.empty() ? 100 : 5000));
@@ -202,6 +217,7 @@ int run_session(Program program, int argc, char** argv, const std::vector<Experi
                     words,   launch,
                     world,   std::move(comm),
                     log,     std::make_unique<Watchdog>(world.heartbeat(), log)};
+    limit_hangs(session, HangLimits().least);
     return guarded(session, [&](Session& s) {
       require_same_program(s);
       s.cores = fair_threads(s.comm());
@@ -217,6 +233,10 @@ int run_session(Program program, int argc, char** argv, const std::vector<Experi
       std::this_thread::sleep_for(std::chrono::seconds(1));
     return static_cast<int>(e.code());
   }
+}
+
+void limit_hangs(Session& session, double seconds) {
+  session.watchdog->limit({.least = session.line.debug ? 0 : seconds});
 }
 
 namespace {

@@ -44,6 +44,7 @@ struct Session {
   std::unique_ptr<Communicator> parting = {};
   JobResult result = {};  // of the run, as far as rank 0 knows
   std::optional<Failure> failure = {};
+  bool looked_into = false;  // by --debug
   Communicator& comm() const { return *group; }
 };
 
@@ -58,6 +59,10 @@ int run_session(Program program, int argc, char** argv, const std::vector<Experi
 // each calls it with whatever it caught.
 const Failure& say_failure(Session& session, const std::exception& error);
 
+// With --debug: what is known of an error is said in the log of the rank that has it, with the stacks of the
+// newest throws, and a debugger is waited for; once. Else nothing.
+void look_into(Session& session, const std::exception& error, const std::string& details);
+
 // The end of a job among several on this rank, with an error or without one: who waits for this rank in the
 // job's group does so no longer. Every rank must call, once; AgreedError where one of them has an error.
 void leave_job(Session& session, const std::exception* error);
@@ -70,6 +75,9 @@ ExitCode for_each_config(Session& session, const std::function<ExitCode()>& work
 // is not empty. Every rank must call; AgreedError when anything about them is wrong.
 std::vector<std::shared_ptr<const Source>> open_sources(Communicator& comm,
                                                         const std::vector<Dataset>& datasets);
+
+// How long a rank may stand still; with --debug for ever.
+void limit_hangs(Session& session, double seconds);
 
 // What the config says of the ranks that were started. Throws ConfigError where there are others.
 void require_ranks(int ranks, const TrainerOptions& options);

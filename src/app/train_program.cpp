@@ -36,7 +36,12 @@ FitResult fit(Session& session, const Device& device, const RunConfig& config, T
                          records.resume(),
                          [&records] { return records.aborted() ? SIGUSR1 : stop_signal(); },
                          records.begins(),
-                         device};
+                         device,
+                         {}};
+  if (session.line.debug)
+    context.in_trouble = [&](const std::exception& error, const std::string& details) {
+      look_into(session, error, details);
+    };
   Trainer trainer(std::move(plan), config.trainer, std::move(context));
   records.resumed();
   return trainer.fit();
@@ -213,7 +218,7 @@ ExitCode train(Session& session, const std::vector<Experiment>& experiments) {
     }
     if (was_completed(session, config)) return ExitCode::done;
     const Device device = start_computing(session, config.trainer, threads_of(session, config.trainer));
-    session.watchdog->limit({.least = config.trainer.hang_seconds});
+    limit_hangs(session, config.trainer.hang_seconds);
     session.world.heartbeat().phase(Phase::loading);
     TrainPlan plan;
     agree(session.comm(), [&] {

@@ -67,7 +67,7 @@ TEST(CommandLine, WrongWordsAreRefusedByName) {
             std::string::npos);
   EXPECT_NE(refusal(Program::train, {"a.toml", "--zzzzzzzz"}).find("unknown option --zzzzzzzz"),
             std::string::npos);
-  for (const char* later : {"--debug", "--sweep"})
+  for (const char* later : {"--profile", "--sweep"})
     EXPECT_NE(refusal(Program::train, {"a.toml", later}).find("not in this version"), std::string::npos)
         << later;
   EXPECT_NE(refusal(Program::train, {}).find("wants a config"), std::string::npos);
@@ -84,7 +84,7 @@ TEST(CommandLine, SeveralConfigsAreSeveralJobs) {
   EXPECT_TRUE(several.resume);
   EXPECT_TRUE(several.arguments.empty());
   EXPECT_TRUE(parse(Program::infer, {"a.toml", "b.toml"}).configs.empty());
-  for (const char* option : {"--dev-run=5", "--resume=a", "--check-gradients"})
+  for (const char* option : {"--dev-run=5", "--resume=a", "--check-gradients", "--debug"})
     EXPECT_NE(
         refusal(Program::train, {"a.toml", "b.toml", option}).find("is for one config, but there are 2"),
         std::string::npos)
