@@ -131,6 +131,13 @@ void tell_steps(const TrainPlan& plan, const TrainerOptions& options, const Sour
                      options.max_steps >= 0 ? text("; ", options.max_steps, " steps at most") : "", "."));
 }
 
+// How many a run has at once at least: where all stay, those of the epochs that it is to have.
+double kept_checkpoints(const TrainerOptions& options) {
+  const int64_t saved = std::max<int64_t>(options.max_epochs, 1) / options.checkpoint_every_n_epochs;
+  const auto stay = [&](int64_t limit) { return static_cast<double>(limit < 0 ? saved : limit); };
+  return stay(options.checkpoint_keep) + stay(options.checkpoint_top_k) + 1;
+}
+
 // Parameters, gradients, optimizer state; what a checkpoint takes.
 void tell_room(const TrainPlan& plan, const TrainerOptions& options, int ranks, Findings& findings) {
   double parameters = 0;
@@ -140,7 +147,7 @@ void tell_room(const TrainPlan& plan, const TrainerOptions& options, int ranks, 
   findings.told(text("Memory, beside what layers keep for the backward: ", mebibytes(parameters + state),
                      " of parameters and optimizer state on a node, ", mebibytes(2 * parameters),
                      " of gradients on each of ", ranks, ranks == 1 ? " rank." : " ranks."));
-  const double checkpoint = parameters + state, kept = static_cast<double>(options.checkpoint_keep) + 2;
+  const double checkpoint = parameters + state, kept = kept_checkpoints(options);
   std::filesystem::path root = std::filesystem::absolute(options.default_root_dir);
   while (!std::filesystem::exists(root) && root.has_relative_path()) root = root.parent_path();
   struct statvfs disk {};

@@ -162,8 +162,13 @@ void RunRecords::go_on(const Session& session, const RunConfig& config, const Tr
 void RunRecords::open_records(const Session& session, const RunConfig& config, const TrainPlan& plan) {
   // First what a bare --resume would look at: a death from here on loses nothing.
   if (saves_) {
-    CheckpointPlan checkpoints{folder_->checkpoints(), plan.monitor, plan.monitor_mode,
-                               config.trainer.checkpoint_keep, config.trainer.on_checkpoint_error == "stop"};
+    CheckpointPlan checkpoints{folder_->checkpoints(),
+                               plan.monitor,
+                               plan.monitor_mode,
+                               config.trainer.checkpoint_keep,
+                               config.trainer.on_checkpoint_error == "stop",
+                               config.trainer.checkpoint_top_k,
+                               config.trainer.checkpoint_filename};
     checkpoints.records = [this] { return tracker_.records_of_each(); };
     checkpoints.sync_records = [this] { tracker_.sync(); };
     checkpoints.saved = [file = session.launch.progress_file, path = folder(), log = log_,

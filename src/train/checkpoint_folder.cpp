@@ -11,6 +11,7 @@
 #include "lab/comm/lane.h"
 #include "lab/core/error.h"
 #include "lab/train/checkpoint.h"
+#include "lab/train/name_template.h"
 #include "lab/train/on_device.h"
 #include "lab/train/tensor_buffer.h"
 #include "train/checkpoint_index.h"
@@ -75,10 +76,11 @@ void name_also(const std::string& folder, const std::string& file, const std::st
 class CheckpointFolder final : public CheckpointSink {
  public:
   CheckpointFolder(CheckpointPlan plan, const SavedRun* resume, Log log)
-      : plan_(std::move(plan)), log_(std::move(log)) {
+      : plan_(std::move(plan)), names_(NameTemplate::parse(plan_.names)), log_(std::move(log)) {
     remove_unfinished();
     if (!resume) return;
-    best_ = resume->state.best;
+    if (resume->state.best) ranked_.push_back(*resume->state.best);
+    ranked_.insert(ranked_.end(), resume->state.next_best.begin(), resume->state.next_best.end());
     go_on_from(*resume);
   }
 
@@ -99,13 +101,14 @@ class CheckpointFolder final : public CheckpointSink {
 
   void save(const Snapshot& snapshot) override {
     finish();
-    best_before_ = best_;
+    ranked_before_ = ranked_;
     RunState state = snapshot.state;
-    const bool better = update_best(state);
-    state.best = best_;
+    rank(state);
+    state.best = best();
+    state.next_best.assign(ranked_.begin() + (ranked_.empty() ? 0 : 1), ranked_.end());
     state.records = plan_.records();
     staged_.copy(snapshot);
-    pending_ = lane_.submit([this, state = std::move(state), better] { write(state, better); });
+    pending_ = lane_.submit([this, state = std::move(state)] { write(state); });
   }
 
   void finish() override {
@@ -113,7 +116,7 @@ class CheckpointFolder final : public CheckpointSink {
     pending_ = {};
     saved_ = !error_;
     if (saved_) return;
-    best_ = best_before_;
+    ranked_ = ranked_before_;
     try {
       std::rethrow_exception(std::exchange(error_, nullptr));
     } catch (const std::exception& e) {
@@ -123,7 +126,9 @@ class CheckpointFolder final : public CheckpointSink {
   }
 
   bool saved() const override { return saved_; }
-  std::optional<Best> best() const override { return best_; }
+  std::optional<Best> best() const override {
+    return ranked_.empty() ? std::nullopt : std::optional(ranked_.front());
+  }
 
  private:
   // What a process that was killed left behind.
@@ -147,7 +152,7 @@ class CheckpointFolder final : public CheckpointSink {
     const std::string file = std::filesystem::path(resume.file.path()).filename();
     if (file != name) name_also(plan_.folder, file, name);
     entries_.insert(entries_.begin(), {name, state.epoch, state.step});
-    write_checkpoint_index(plan_.folder, entries_, best_);
+    write_checkpoint_index(plan_.folder, entries_, ranked_);
     name_also(plan_.folder, name, "last.safetensors");
     set_best_aside();
   }
@@ -159,35 +164,42 @@ class CheckpointFolder final : public CheckpointSink {
     std::error_code problem;
     if (!std::filesystem::exists(path, problem)) return;
     for (const auto& entry : entries_)  // spares reading it
-      if (best_ && entry.step == best_->step &&
+      if (best() && entry.step == best()->step &&
           std::filesystem::equivalent(plan_.folder + "/" + entry.file, path, problem))
         return;
     try {
-      if (best_ && read_checkpoint(path).state.step == best_->step) return;
+      if (best() && read_checkpoint(path).state.step == best()->step) return;
     } catch (const Error&) {  // damaged
     }
     std::filesystem::rename(path, aside, problem);
     log_.warn("best.safetensors was of a course of the run that is given up; it is now called ", aside);
   }
 
-  bool update_best(const RunState& state) {
-    if (plan_.monitor.empty() || !state.epoch_finished) return false;
+  // Finds the snapshot's place among the best.
+  void rank(const RunState& state) {
+    if (plan_.monitor.empty() || !state.epoch_finished) return;
     const auto value = value_of(state.values, plan_.monitor);
-    if (!value) return false;  // not measured in this epoch
+    if (!value || std::isnan(*value)) return;  // or not measured in this epoch
+    std::erase_if(ranked_, [&](const Best& other) { return other.step == state.step; });  // saved once more
     const double sign = plan_.mode == Mode::min ? 1 : -1;
-    if (std::isnan(*value) || (best_ && sign * *value >= sign * best_->value)) return false;
-    best_ = Best{plan_.monitor, *value, state.epoch, state.step};
-    return true;
+    const auto worse =
+        std::ranges::find_if(ranked_, [&](const Best& other) { return sign * *value < sign * other.value; });
+    const std::string file =
+        names_ ? names_->name(state.epoch, state.step, state.values) + ".safetensors" : "";
+    ranked_.insert(worse, Best{plan_.monitor, *value, state.epoch, state.step, file});
+    if (plan_.top >= 0 && std::ssize(ranked_) > plan_.top) ranked_.pop_back();
   }
 
   // On the lane's thread, which alone touches entries_ once there is one.
-  void write(const RunState& state, bool better) {
+  void write(const RunState& state) {
     try {
       plan_.sync_records();
       const std::string name = checkpoint_name(state.epoch, state.step);
       write_safetensors(plan_.folder + "/" + name, staged_.views(),
                         {{"format", "pt"}, {"lab", to_json(state)}});
-      if (better) name_also(plan_.folder, name, "best.safetensors");
+      const auto own = std::ranges::find(ranked_, state.step, &Best::step);
+      if (own != ranked_.end() && !own->file.empty()) name_also(plan_.folder, name, own->file);
+      if (own == ranked_.begin() && own != ranked_.end()) name_also(plan_.folder, name, "best.safetensors");
       name_also(plan_.folder, name, "last.safetensors");
       list(name, state);
       plan_.saved(state);
@@ -199,18 +211,25 @@ class CheckpointFolder final : public CheckpointSink {
   void list(const std::string& name, const RunState& state) {
     std::erase_if(entries_, [&](const CheckpointEntry& entry) { return entry.file == name; });
     entries_.insert(entries_.begin(), {name, state.epoch, state.step});
-    std::vector<CheckpointEntry> old;
-    while (std::ssize(entries_) > std::max<int64_t>(plan_.keep, 1)) {
-      old.push_back(entries_.back());
-      entries_.pop_back();
+    std::vector<std::string> old;
+    const int64_t newest = plan_.keep < 0 ? std::ssize(entries_) : std::max<int64_t>(plan_.keep, 1);
+    for (int64_t i = std::ssize(entries_) - 1; i >= newest; --i) {
+      const auto entry = entries_.begin() + i;
+      if (std::ranges::find(ranked_, entry->step, &Best::step) != ranked_.end()) continue;
+      old.push_back(entry->file);
+      entries_.erase(entry);
     }
-    write_checkpoint_index(plan_.folder, entries_, state.best);
-    for (const auto& entry : old) unlink((plan_.folder + "/" + entry.file).c_str());
+    for (const Best& best : ranked_before_)
+      if (!best.file.empty() && std::ranges::find(ranked_, best.file, &Best::file) == ranked_.end())
+        old.push_back(best.file);
+    write_checkpoint_index(plan_.folder, entries_, ranked_);
+    for (const auto& file : old) unlink((plan_.folder + "/" + file).c_str());
   }
 
   CheckpointPlan plan_;
+  std::optional<NameTemplate> names_;
   Log log_;
-  std::optional<Best> best_, best_before_;  // with and without the snapshot being written
+  std::vector<Best> ranked_, ranked_before_;  // the best first; with and without the snapshot being written
   Staged staged_;
   std::vector<CheckpointEntry> entries_;  // newest first
   bool saved_ = true;

@@ -62,16 +62,20 @@ std::vector<CheckpointEntry> checkpoints_in(const std::string& folder) {
 }
 
 void write_checkpoint_index(const std::string& folder, const std::vector<CheckpointEntry>& entries,
-                            const std::optional<Best>& best) {
+                            const std::vector<Best>& ranked) {
   Json list = Json::array();
   if (!entries.empty())
     list.push_back({{"file", last_name}, {"epoch", entries.front().epoch}, {"step", entries.front().step}});
-  if (best)
-    list.push_back({{"file", best_name},
-                    {"epoch", best->epoch},
-                    {"step", best->step},
-                    {"monitor", best->monitor},
-                    {"value", best->value}});
+  const auto add = [&](const std::string& file, const Best& best) {
+    list.push_back({{"file", file},
+                    {"epoch", best.epoch},
+                    {"step", best.step},
+                    {"monitor", best.monitor},
+                    {"value", best.value}});
+  };
+  if (!ranked.empty()) add(best_name, ranked.front());
+  for (const Best& best : ranked)
+    if (!best.file.empty()) add(best.file, best);
   for (const auto& entry : entries)
     list.push_back({{"file", entry.file}, {"epoch", entry.epoch}, {"step", entry.step}});
   write_file_atomically(folder + "/index.json", Json({{"format", 1}, {"checkpoints", list}}).dump(2) + "\n");

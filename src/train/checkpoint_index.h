@@ -2,7 +2,6 @@
 // Which checkpoints a folder has: index.json, and the files themselves where it is gone.
 
 #include <cstdint>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -22,8 +21,8 @@ std::string checkpoint_name(int64_t epoch, int64_t step);
 // file that index.json does not list belongs to a course of the run that was given up.
 std::vector<CheckpointEntry> checkpoints_in(const std::string& folder);
 
-// Replaces index.json. `entries`: newest first. Throws IoError.
+// Replaces index.json. `entries`: newest first; `ranked`: the best first. Throws IoError.
 void write_checkpoint_index(const std::string& folder, const std::vector<CheckpointEntry>& entries,
-                            const std::optional<Best>& best);
+                            const std::vector<Best>& ranked);
 
 }  // namespace lab

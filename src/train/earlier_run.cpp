@@ -71,6 +71,8 @@ void EarlierRun::take_lab(const SafetensorsFile& file, const TrainPlan& plan, in
   // The best of a folder is a file in it.
   if (state_.best && (state_.best->monitor != plan.monitor || state_.best->step != state_.step))
     state_.best.reset();
+  state_.next_best.clear();
+  if (state_.best) state_.best->file.clear();
   if (!file.find("lab.train_sums")) {
     end_of_epochs(state_, state_.step == 0 ? 0 : state_.epoch + 1, steps_per_epoch, log);
   } else if (state_.epoch_steps != steps_per_epoch) {

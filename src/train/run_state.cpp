@@ -22,10 +22,17 @@ double to_double(const Json& json) {
 
 Json best_json(const std::optional<Best>& best) {
   if (!best) return nullptr;
-  return {{"monitor", best->monitor},
-          {"value", number(best->value)},
-          {"epoch", best->epoch},
-          {"step", best->step}};
+  Json json = {{"monitor", best->monitor},
+               {"value", number(best->value)},
+               {"epoch", best->epoch},
+               {"step", best->step}};
+  if (!best->file.empty()) json["file"] = best->file;
+  return json;
+}
+
+Best best_from(const Json& json) {
+  return {json.at("monitor").get<std::string>(), to_double(json.at("value")), json.at("epoch").get<int64_t>(),
+          json.at("step").get<int64_t>(), json.value("file", std::string())};
 }
 
 RunState parsed(const Json& json) {
@@ -39,9 +46,8 @@ RunState parsed(const Json& json) {
   for (const auto& callback : json.at("callbacks"))
     state.callbacks.emplace_back(callback.at("name").get<std::string>(),
                                  callback.at("state").get<std::string>());
-  if (const Json& best = json.at("best"); !best.is_null())
-    state.best = Best{best.at("monitor").get<std::string>(), to_double(best.at("value")),
-                      best.at("epoch").get<int64_t>(), best.at("step").get<int64_t>()};
+  if (const Json& best = json.at("best"); !best.is_null()) state.best = best_from(best);
+  for (const auto& best : json.value("next_best", Json::array())) state.next_best.push_back(best_from(best));
   state.stopped_by = json.at("stopped_by").get<std::string>();
   state.records = json.at("records").get<std::vector<int64_t>>();
   state.epoch_steps = json.value("epoch_steps", int64_t{0});
@@ -68,6 +74,7 @@ std::string to_json(const RunState& state) {
                {"shards", nullptr}};
   if (state.epoch_steps > 0) json["epoch_steps"] = state.epoch_steps;
   if (state.averaged) json["averaged"] = true;
+  for (const Best& best : state.next_best) json["next_best"].push_back(best_json(best));
   return json.dump();
 }
 

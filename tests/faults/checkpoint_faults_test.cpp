@@ -280,6 +280,51 @@ TEST_F(CheckpointFaults, TheNewestAreKeptAndListed) {
   EXPECT_EQ(newest(), 500);
 }
 
+std::set<std::string> checkpoints_of(const std::string& folder) {
+  std::set<std::string> files;
+  for (const auto& file : fs::directory_iterator(folder))
+    if (const auto name = file.path().filename().string(); name != "index.json") files.insert(name);
+  return files;
+}
+
+// loss/validate is 1 / step: with Mode::max the first ones are the best.
+TEST_F(CheckpointFaults, TheBestAreKeptUnderNamesOfTheirOwn) {
+  CheckpointPlan made{folder_, "loss/validate", Mode::max};
+  made.keep = 1;
+  made.top = 2;
+  made.names = "mine-{step}-{loss/validate:.4f}";
+  {
+    const auto sink = checkpoint_folder(made, nullptr, Log::silent());
+    for (const int64_t step : {300, 100, 200}) sink->save(snapshot(step));
+  }
+  EXPECT_EQ(checkpoints_of(folder_),
+            (std::set<std::string>{"best.safetensors", "last.safetensors", "epoch=0-step=100.safetensors",
+                                   "epoch=1-step=200.safetensors", "mine-100-0.0100.safetensors",
+                                   "mine-200-0.0050.safetensors"}));
+  const SavedRun last = read_checkpoint(folder_ + "/last.safetensors");
+  ASSERT_EQ(last.state.next_best.size(), 1U);
+  EXPECT_EQ(last.state.best->step, 100);
+  EXPECT_EQ(last.state.next_best[0].file, "mine-200-0.0050.safetensors");
+  {
+    const auto sink = checkpoint_folder(made, &last, Log::silent());  // goes on: 200 is still the second
+    for (const int64_t step : {400, 500}) sink->save(snapshot(step));
+  }
+  EXPECT_EQ(checkpoints_of(folder_),
+            (std::set<std::string>{"best.safetensors", "last.safetensors", "epoch=0-step=100.safetensors",
+                                   "epoch=1-step=200.safetensors", "epoch=4-step=500.safetensors",
+                                   "mine-100-0.0100.safetensors", "mine-200-0.0050.safetensors"}));
+  EXPECT_EQ(read_checkpoint(folder_ + "/best.safetensors").state.step, 100);
+}
+
+TEST_F(CheckpointFaults, AllAreKeptWhereThatIsAskedFor) {
+  CheckpointPlan made{folder_, "loss/validate"};
+  made.keep = -1;
+  const auto sink = checkpoint_folder(made, nullptr, Log::silent());
+  for (const int64_t step : {100, 200, 300, 400}) sink->save(snapshot(step));
+  sink->finish();
+  EXPECT_EQ(checkpoints_of(folder_).size(), 6U);
+}
+
 TEST_F(CheckpointFaults, ARunThatGoesOnFromAnOlderOneGivesUpTheCourseAfterIt) {
   CheckpointPlan made{folder_, "loss/validate"};  // falls, so that the newest is the best
   made.keep = 3;

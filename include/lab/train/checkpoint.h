@@ -31,6 +31,7 @@ struct RunState {
   std::vector<std::pair<std::string, std::string>> callbacks = {};  // name, state
   std::string stopped_by = {};                                      // a callback's reason
   std::optional<Best> best = {};                                    // filled in by the CheckpointSink
+  std::vector<Best> next_best = {};                                 // those kept behind it; likewise
   std::vector<int64_t> records = {};                                // of each tracker; likewise
   int64_t epoch_steps = 0;  // within an epoch: how many steps it has; else 0
   bool averaged = false;    // validation, and so `best`, was of the weights' average
@@ -71,8 +72,10 @@ struct CheckpointPlan {
   std::string folder;
   std::string monitor = {};  // what "best" means; empty: no best
   Mode mode = Mode::min;
-  int64_t keep = 2;           // the newest so many stay
+  int64_t keep = 2;           // the newest so many stay; -1: all
   bool stop_on_error = true;  // false: a checkpoint that cannot be written is said in the log
+  int64_t top = 1;            // and the best so many; -1: all that have the monitored value
+  std::string names = {};     // a further name for each of those, as NameTemplate has it; empty: none
   std::function<std::vector<int64_t>()> records = [] { return std::vector<int64_t>(); };
   // Called by the thread that writes: before a checkpoint, and when it is on the disk.
   std::function<void()> sync_records = [] {};
@@ -81,7 +84,8 @@ struct CheckpointPlan {
 
 // Each snapshot becomes `epoch=E-step=S.safetensors`, written by a thread of its own from a copy of the
 // tensors; last.safetensors is the newest of them, best.safetensors the one with the best `monitor` (NaN
-// never is; an epoch without it cannot be): other names of the same files. index.json lists them all.
+// never is; an epoch without it cannot be; of equal ones the first): other names of the same files, as are
+// those that `names` gives. index.json lists them all.
 // `resume`: the checkpoint of this folder that the run goes on from, null for none.
 std::unique_ptr<CheckpointSink> checkpoint_folder(CheckpointPlan plan, const SavedRun* resume, Log log);
 
