@@ -6,4 +6,5 @@
 #include "lab/app/experiment.h"
 #include "lab/app/programs.h"
 #include "lab/core/error.h"
+#include "lab/data/table.h"
 #include "lab/train/plan.h"

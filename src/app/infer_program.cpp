@@ -12,6 +12,7 @@
 #include "app/place_model.h"
 #include "app/session.h"
 #include "lab/app/programs.h"
+#include "lab/app/progress.h"
 #include "lab/comm/agreement.h"
 #include "lab/core/error.h"
 #include "lab/data/table.h"
@@ -44,6 +45,7 @@ bool is_same_file(const std::string& a, const std::string& b) {
 
 // Whatever would be found out at the end only. On rank 0.
 void check_output(const InferPlan& plan, const std::string& weights) {
+  if (plan.output.empty()) return;
   std::vector<std::string> inputs = plan.data.dataset.files();
   inputs.push_back(weights);
   for (const std::string& input : inputs)
@@ -92,7 +94,7 @@ void infer(Session& session, const std::vector<Experiment>& experiments) {
   Dataset dataset;
   agree(session.comm(), [&] {
     plan = config.experiment.infer(session.line.arguments);
-    table_format_of(plan.output);
+    if (!plan.output.empty()) table_format_of(plan.output);
     dataset = dataset_of(plan, config);
   });
   const auto source = open_sources(session.comm(), {dataset}).front();
@@ -108,14 +110,17 @@ void infer(Session& session, const std::vector<Experiment>& experiments) {
   require_equal(session.comm(), {"data set", data});
   place_model(session, config.trainer, plan.model, upload, [&] { load(session, config, plan); });
   session.log.info("predicting ", samples, " samples of ", source->path());
+  if (session.comm().rank() == 0)
+    plan.callbacks.push_back(prediction_progress(session.log, session.comm().size()));
   const Prediction prediction =
       predict(session.comm(), plan, metadata, source, samples,
               {static_cast<uint64_t>(config.trainer.seed), false, config.trainer.dtype(), 2}, upload,
               config.trainer.inference_mode);
   agree(session.comm(), [&] {
-    if (session.comm().rank() == 0) write_table(plan.output, samples, prediction.columns);
+    if (session.comm().rank() == 0 && !plan.output.empty())
+      write_table(plan.output, samples, prediction.columns);
   });
-  session.log.info("wrote ", plan.output);
+  if (!plan.output.empty()) session.log.info("wrote ", plan.output);
   if (session.comm().rank() == 0 && prediction.metric)
     std::cout << line_of(*plan.metric, *prediction.metric, samples) << std::endl;
 }

@@ -2,14 +2,18 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <cstdio>
 #include <utility>
+
+#include "lab/train/step_plan.h"
 
 namespace lab {
 namespace {
 
 constexpr size_t bar_columns = 12, line_columns = 79;  // an 80th would wrap on some terminals
-constexpr double seconds_between_bars = 0.1;
+constexpr size_t time_columns = 25;                    // of the log, before each line
+constexpr double seconds_between_bars = 0.1, seconds_between_lines = 10;
 
 template <class... Arguments>
 std::string formatted(const char* format, Arguments... arguments) {
@@ -109,14 +113,50 @@ void Progress::step(int64_t epoch, int64_t batch, int64_t batches, double loss, 
 
 void Progress::epoch_finished(int64_t epoch, const Values& values, double samples_per_second) {
   finished();
-  std::string line = formatted("Finished epoch %04lld", static_cast<long long>(epoch + 1)) + of(max_epochs_);
-  const char* separator = ": ";
-  for (const auto& [tag, value] : values)
-    line += text(std::exchange(separator, ", "), tag, " ", short_number(value));
-  if (samples_per_second > 0) line += text(" (", grouped(samples_per_second), " samples/s)");
-  log_.info(line);
+  const std::string speed =
+      samples_per_second > 0 ? text(" (", grouped(samples_per_second), " samples/s)") : "";
+  log_.info(formatted("Finished epoch %04lld", static_cast<long long>(epoch + 1)), of(max_epochs_), speed);
+  std::string line;
+  for (size_t i = 0; i < values.size(); ++i) {
+    const auto& [tag, value] = values[i];
+    const std::string words = text("  ", tag, ' ', short_number(value), i + 1 < values.size() ? "," : "");
+    if (!line.empty() && line.size() + words.size() > line_columns - time_columns)
+      log_.info(std::exchange(line, ""));
+    line += words;
+  }
+  if (!line.empty()) log_.info(line);
 }
 
 void Progress::finished() { log_.status(""); }
+
+namespace {
+
+class PredictionProgress final : public Callback {
+ public:
+  PredictionProgress(Log log, int ranks) : log_(std::move(log)), ranks_(ranks) {}
+  std::string name() const override { return "prediction_progress"; }
+  void prediction_started(int64_t samples) override { chunks_ = chunks_of(samples, 0, ranks_).count; }
+  void prediction_chunk_finished(int64_t chunk) override {
+    const auto now = std::chrono::steady_clock::now();
+    const double wait = log_.on_terminal() ? seconds_between_bars : seconds_between_lines;
+    if (std::chrono::duration<double>(now - said_at_).count() < wait) return;
+    said_at_ = now;
+    const std::string line = text("predicted ", (chunk + 1) * 100 / std::max<int64_t>(chunks_, 1), " %");
+    log_.on_terminal() ? log_.status(line) : log_.info(line);
+  }
+  void prediction_finished(const std::vector<TableColumn>&) override { log_.status(""); }
+
+ private:
+  Log log_;
+  int ranks_;
+  int64_t chunks_ = 0;  // of this rank
+  std::chrono::steady_clock::time_point said_at_ = std::chrono::steady_clock::now();
+};
+
+}  // namespace
+
+std::shared_ptr<Callback> prediction_progress(Log log, int ranks) {
+  return std::make_shared<PredictionProgress>(std::move(log), ranks);
+}
 
 }  // namespace lab

@@ -169,8 +169,12 @@ Prediction predict(Communicator& comm, const InferPlan& plan, const std::vector<
   SampleRows kept(metrics, samples);
   OwnRows rows(plan, metadata);
   bool has_metric = false;
+  agree(comm, [&] {
+    for (const auto& callback : plan.callbacks) callback->prediction_started(samples);
+  });
   const auto visit = [&](const ChunkOutput& chunk) {
     rows.add(chunk);
+    for (const auto& callback : plan.callbacks) callback->prediction_chunk_finished(chunk.chunk);
     if (!plan.metric || !chunk.batch.parts.has(plan.metric_needs)) return true;
     if (sums.has(1)) sums.add(chunk.chunk, 1, counted(metrics[0], chunk.output, chunk.batch));
     kept.add(chunk.chunk, chunk.output, chunk.batch);
@@ -184,6 +188,9 @@ Prediction predict(Communicator& comm, const InferPlan& plan, const std::vector<
   Prediction prediction;
   prediction.columns = rows.gathered(comm);
   if (plan.metric) prediction.metric = metric_of(comm, metrics, has_metric, sums, kept);
+  agree(comm, [&] {
+    for (const auto& callback : plan.callbacks) callback->prediction_finished(prediction.columns);
+  });
   return prediction;
 }
 

@@ -4,7 +4,9 @@
 #include <ATen/Context.h>
 #include <torch/types.h>
 
+#include <cstdio>
 #include <cstring>
+#include <fstream>
 #include <map>
 #include <string>
 
@@ -20,6 +22,7 @@ struct PointsConfig {
   std::string metric = "accuracy";
   std::string operation = "none";
   std::vector<std::string> metadata;
+  std::string written = "table";
   bool mapped = false, validates = true;
 
   static void describe(lab::Fields<PointsConfig>& f) {
@@ -32,6 +35,7 @@ struct PointsConfig {
     f("metric", &C::metric, "what predictions are judged by");
     f("operation", &C::operation, lab::one_of({"none", "put"}), "put: one that has no deterministic form");
     f("metadata", &C::metadata, "of the plan itself");
+    f("written", &C::written, lab::one_of({"table", "bytes"}), "bytes: by a callback, in a form of its own");
     f("mapped", &C::mapped, "whether the data is something made of a file");
     f("validates", &C::validates, "whether there is validation data");
   }
@@ -114,6 +118,27 @@ Rows rows(const std::string& what) {
   return known.at(what);
 }
 
+// Writes a byte for each sample.
+class ByteWriter final : public lab::Callback {
+ public:
+  explicit ByteWriter(std::string path) : path_(std::move(path)) {}
+  std::string name() const override { return "byte_writer"; }
+  void prediction_started(int64_t samples) override { samples_ = samples; }
+  void prediction_chunk_finished(int64_t) override { ++chunks_; }
+  void prediction_finished(const std::vector<lab::TableColumn>& columns) override {
+    if (samples_ > 0 && chunks_ == 0) std::fprintf(stderr, "a rank had no chunk\n");
+    if (columns.empty()) return;
+    std::ofstream out(path_);
+    const auto& bytes = columns.at(0).bytes;
+    for (size_t i = 0; i < bytes.size(); i += sizeof(int64_t))
+      out.put(static_cast<char>('a' + std::to_integer<int>(bytes[i])));
+  }
+
+ private:
+  std::string path_;
+  int64_t samples_ = 0, chunks_ = 0;
+};
+
 // [WEIGHTS] DATA OUT
 lab::InferPlan infer(const PointsConfig& c, lab::Arguments arguments) {
   if (arguments.size() < 2 || arguments.size() > 3) throw lab::UsageError("wants [WEIGHTS] DATA OUT");
@@ -126,6 +151,10 @@ lab::InferPlan infer(const PointsConfig& c, lab::Arguments arguments) {
                       .metadata = c.metadata,
                       .metric_needs = "labels",
                       .output = arguments.back()};
+  if (c.written == "bytes") {
+    plan.callbacks = {std::make_shared<ByteWriter>(plan.output)};
+    plan.output.clear();
+  }
   if (c.rows == "two") plan.columns = {"first", "second"};
   if (c.averaged != "unset") plan.averaged = c.averaged == "yes";
   if (c.metric == "accuracy") plan.metric = lab::accuracy();

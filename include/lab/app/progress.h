@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 
@@ -56,5 +57,8 @@ class Progress {
   int64_t max_epochs_;
   ProgressBar bar_;
 };
+
+// Says on rank 0 how far a prediction is: where the log is a terminal all the time, else every ten seconds.
+std::shared_ptr<Callback> prediction_progress(Log log, int ranks);
 
 }  // namespace lab

@@ -13,6 +13,8 @@
 
 namespace lab {
 
+struct TableColumn;  // lab/data/table.h
+
 // Tags and what was measured: "loss/train_epoch", "loss/validate", "accuracy/validate", ...
 using Values = std::vector<std::pair<std::string, double>>;
 std::optional<double> value_of(const Values& values, const std::string& tag);
@@ -93,6 +95,11 @@ class Callback {
   virtual void checkpoint_started() {}
   virtual void checkpoint_taken(int64_t /*steps_done*/) {}  // training goes on; it may still be written
   virtual void checkpoint_saved(const EpochReport&) {}      // at the end of an epoch
+  // What a prediction's callbacks are told of, and nothing else but failed(). At the end rank 0 has the rows
+  // of all samples, the others no columns: what writes them in a form of its own does it here.
+  virtual void prediction_started(int64_t /*samples*/) {}
+  virtual void prediction_chunk_finished(int64_t /*chunk*/) {}  // of this rank's
+  virtual void prediction_finished(const std::vector<TableColumn>& /*columns*/) {}
   // Saved with each checkpoint; "" for none.
   virtual std::string state() const { return ""; }
   virtual void restore(const std::string&) {}

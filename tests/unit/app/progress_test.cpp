@@ -46,8 +46,9 @@ TEST_F(ProgressTest, LinesOfARun) {
   EXPECT_EQ(said(),
             "Starting validation with 16 batches\n"
             "Starting training with 43 batches\n"
-            "Finished epoch 0003/20: loss/train_epoch 0.1234, loss/validate 0.0987, accuracy/validate 0.972 "
-            "(12,345 samples/s)\n");
+            "Finished epoch 0003/20 (12,345 samples/s)\n"
+            "  loss/train_epoch 0.1234,  loss/validate 0.0987,\n"
+            "  accuracy/validate 0.972\n");
 }
 
 TEST_F(ProgressTest, EpochsWithoutEndValuesOrSpeed) {
@@ -57,8 +58,10 @@ TEST_F(ProgressTest, EpochsWithoutEndValuesOrSpeed) {
   shown.epoch_finished(9999, {{"a", -1e-9}, {"b", 3}}, 1234567.8);
   EXPECT_EQ(said(),
             "Finished epoch 0001 (1,000 samples/s)\n"
-            "Finished epoch 9999: loss/validate nan\n"
-            "Finished epoch 10000: a -1e-09, b 3 (1,234,568 samples/s)\n");
+            "Finished epoch 9999\n"
+            "  loss/validate nan\n"
+            "Finished epoch 10000 (1,234,568 samples/s)\n"
+            "  a -1e-09,  b 3\n");
 }
 
 class ProgressBarTest : public testing::Test {
