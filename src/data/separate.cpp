@@ -38,4 +38,11 @@ std::vector<Sample> separate(const HostBatch& batch) {
   return samples;
 }
 
+std::vector<Sample> apply_to_each(const Transforms& transforms, const HostBatch& batch, uint64_t seed,
+                                  uint64_t epoch) {
+  std::vector<Sample> samples = separate(batch);
+  for (Sample& sample : samples) apply(transforms, sample, seed, epoch);
+  return samples;
+}
+
 }  // namespace lab

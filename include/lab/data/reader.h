@@ -67,5 +67,9 @@ HostBatch make_batch(const Source& source, const Transforms& transforms, const R
 // The samples that a batch is made of, as they came out of their transforms: the reverse of make_batch (what
 // torch-lab's `separate` does). Throws DataError for a part that has not one row for each of the batch's ids.
 std::vector<Sample> separate(const HostBatch& batch);
+// The same, and the transforms on each, with the random numbers of this seed and epoch (torch-lab's
+// TransformSeperate).
+std::vector<Sample> apply_to_each(const Transforms& transforms, const HostBatch& batch, uint64_t seed = 0,
+                                  uint64_t epoch = 0);
 
 }  // namespace lab

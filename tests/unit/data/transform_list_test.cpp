@@ -217,6 +217,25 @@ TEST_F(Separate, GivesTheSamplesOfABatch) {
   EXPECT_TRUE(separate(make_batch(*source, transforms, options, {1, {3, 0}})).empty());
 }
 
+TEST_F(Separate, AppliesTransformsToEach) {
+  const auto source = open(a);
+  const HostBatch batch = make_batch(*source, divide("images", 255), {}, {0, {2, 4}});
+  const Transforms more = {map("noise", [](Sample& sample, Rng& rng) {
+    sample["images"].data<float>()[0] = static_cast<float>(rng.uniform());
+  })};
+  const auto changed = apply_to_each(more, batch, 7, 3);
+  ASSERT_EQ(changed.size(), 4u);
+  for (size_t i = 0; i < 4; ++i) {
+    Sample expected = separate(batch)[i];
+    apply(more, expected, 7, 3);
+    EXPECT_EQ(changed[i].id, expected.id);
+    EXPECT_EQ(changed[i].parts[0].bytes, expected.parts[0].bytes);
+    EXPECT_NE(changed[i].parts[0].bytes, separate(batch)[i].parts[0].bytes);
+  }
+  EXPECT_THAT(test::message_of<ConfigError>([&] { apply_to_each({flip_vertical("gone", 1)}, batch); }),
+              HasSubstr("sample 2"));
+}
+
 TEST_F(Separate, RefusesPartsThatAreNotOneRowEach) {
   HostBatch batch = make_batch(*open(Dataset(a_path, {"labels"})), {}, {}, {0, {0, 4}});
   batch.ids.pop_back();
