@@ -143,6 +143,21 @@ TEST_P(TrainerTest, GoesOnFromAnyStepOfSeveralBatches) {
   goes_on_from_any_step(7, 3);  // 9 batches: 4, 4 and 1
 }
 
+// One rank is asked for a stop while all validate before the first step.
+TEST_P(TrainerTest, StopsInTheFirstValidation) {
+  int asked = 0;
+  const auto interrupted = [&] { return comm_.rank() == 0 && ++asked > 0 ? SIGINT : 0; };
+  const auto stopped = fit(folder("stopped"), "", plan(), interrupted);
+  EXPECT_EQ(stopped.signal, SIGINT);
+  EXPECT_EQ(stopped.steps, 0);
+  EXPECT_TRUE(stopped.saved);
+  const std::string start = "epoch=0-step=0.safetensors";
+  if (comm_.rank() == 0) std::filesystem::copy(temporary_ / "stopped/" + start, folder("on"));
+  comm_.barrier();
+  EXPECT_EQ(fit(folder("on"), start).steps, fit(folder("whole")).steps);
+  EXPECT_EQ(last(folder("on")), last(folder("whole")));
+}
+
 TEST_P(TrainerTest, AStopThatOneRankIsAskedForSavesAllAtTheSameStep) {
   const std::string whole = folder("whole"), part = folder("part");
   fit(whole);

@@ -157,10 +157,12 @@ def check_lightning(world):
     assert state_of(start)["optimizer"] == {"name": "AdamW", "steps": STEPS}, state_of(start)
     assert state_of(end)["optimizer"]["steps"] == 12 and state_of(end)["epoch"] == 2, state_of(end)
     assert json.loads((full / "run.json").read_text())["parent"] == task
+    assert (full / "log.txt").read_text(encoding="utf-8").count("Loading checkpoint ") == 1
 
     fresh = world.trained(0, checkpoint__checkpoint_task_id=task, checkpoint__checkpoint_name="best",
                           checkpoint__weights_only="true", trainer__init__max_epochs=1)
     assert abs(points(fresh, "loss/validate")[0][1] - loss) < 1e-6
+    assert (fresh / "log.txt").read_text(encoding="utf-8").count("Loading weights ") == 1
     assert [step for step, _ in points(fresh, "loss/train_step")] == [0, 1, 2, 3]
     assert state_of(fresh / "checkpoints" / "last.safetensors")["optimizer"]["steps"] == 4
 

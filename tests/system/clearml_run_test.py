@@ -133,6 +133,21 @@ def versions_count_up(place, server, _client):
     print("versions count up, also of two that start at once", flush=True)
 
 
+def projects(place, server, client):
+    """Without a project it is "unnamed", where archived tasks count; a dev run is recorded as well, in "test"."""
+    bare, short = place.folder / "bare.toml", {"trainer.init.max_steps": 2}
+    bare.write_text('experiment = "mnist"\n', encoding="utf-8")
+    place.train(config=bare, values=short)
+    first = task_of(server, place.run())
+    client.data("tasks.edit", task=first["id"], force=True, system_tags=["development", "archived"])
+    place.train(config=bare, values=short)
+    place.train("--dev-run", "2", values={"task.project_name": "mine", "trainer.init.max_epochs": 1})
+    with server.store.lock:
+        found = sorted((task["name"], server.store.projects[task["project"]]["name"]) for task in server.store.tasks.values())
+    assert found == [("dev_mnist-mnist_v0", "test"), ("mnist-bare_v0", "unnamed"), ("mnist-bare_v1", "unnamed")], found
+    print('without a project: "unnamed", archived tasks count; a dev run is recorded in "test"', flush=True)
+
+
 def a_failed_run(place, server, _client):
     copy_digits(place.folder / "bad.h5", bad_sample=300)  # which comes to rank 0
     done = place.train(values={"config.data": place.folder / "bad.h5"}, code=65)
@@ -259,6 +274,8 @@ def refused(place, server, _client):
     for name in ("ab", "   ", " / /"):
         done = place.train(values={"task.project_name": json.dumps(name)}, code=78)
         assert "project_name" in done.said and "at least 3 characters" in done.said, done.said
+    place.train(values={"config.data": "gone.h5"}, code=66)
+    place.train(values={"config.model": "toy", "config.n_features": 4, "config.data": place.folder / "none"}, code=66)
     assert not place.runs() and not server.store.tasks
     print("other places for models, projects that no server takes, what Task.init does not know: 78", flush=True)
 
@@ -285,7 +302,7 @@ def nothing_configured(place, server, _client):
     print("nothing configured: offline, with one line that says so", flush=True)
 
 
-PARTS = (a_run_is_a_task, versions_count_up, a_failed_run, another_rank_fails, stopped_and_resumed, aborted, adopted,
+PARTS = (a_run_is_a_task, versions_count_up, projects, a_failed_run, another_rank_fails, stopped_and_resumed, aborted, adopted,
          models_in_a_folder, models_that_stay, refused, required, nothing_configured)
 
 

@@ -95,11 +95,11 @@ class Place:
         self.data = self.folder / "digits.h5"
         copy_digits(self.data)
 
-    def command(self, *words, ranks=2, values=()):
+    def command(self, *words, ranks=2, values=(), config=CONFIG):
         """lab_train of the small config; ranks 0: without mpirun."""
         launcher = ["mpirun", "-np", ranks, "--oversubscribe", "--bind-to", "none"] if ranks else []
         values = {**SMALL, "config.data": self.data, "trainer.init.default_root_dir": self.root, **dict(values)}
-        return [*launcher, BUILD / "lab_train", CONFIG, *words, *settings(values)]
+        return [*launcher, BUILD / "lab_train", config, *words, *settings(values)]
 
     def start(self, *words, environment=None, **options):
         """A value of the environment that is None is taken out."""
