@@ -7,6 +7,7 @@
 #include "lab/comm/agreement.h"
 #include "lab/config/document.h"
 #include "lab/core/error.h"
+#include "lab/train/name_template.h"
 
 namespace lab {
 namespace {
@@ -51,6 +52,23 @@ Constraint positive_if_number(const std::string& text) {
   return {.text = text, .check = [](const Value& value) {
             const auto* number = std::get_if<int64_t>(&value.data);
             return !number || *number > 0;
+          }};
+}
+
+Constraint name_template() {
+  return {.text =
+              "a file name with {epoch} or {step} in it, and {TAG} for what was measured, each also with "
+              "a format, as {TAG:.3f}",
+          .check = [](const Value& value) {
+            const auto* name = std::get_if<std::string>(&value.data);
+            return name && (name->empty() || NameTemplate::parse(*name));
+          }};
+}
+
+Constraint at_least_one_or_all() {
+  return {.text = "at least 1, or -1 for all", .check = [](const Value& value) {
+            const auto* number = std::get_if<int64_t>(&value.data);
+            return number && (*number == -1 || *number >= 1);
           }};
 }
 
@@ -142,20 +160,27 @@ void describe(Fields<TrainerOptions>& f) {
     "slower");
   f("benchmark", &T::benchmark, "cuDNN tries its algorithms for each new shape, and takes the fastest");
   f("detect_anomaly", &T::detect_anomaly, "autograd names the forward operation of a NaN; slow");
-  f("on_non_finite", &T::on_non_finite, one_of({"stop", "skip"}),
-    "NaN or infinity in a step's loss or gradients: stop, or skip the step and say which samples");
+  f("on_non_finite", &T::on_non_finite, one_of({"stop", "skip", "roll_back"}),
+    "NaN or infinity in a step's loss or gradients: stop; skip the step and say which samples; or roll_back "
+    "to the last checkpoint's weights, and go on with the samples behind it");
   f("inference_mode", &T::inference_mode,
     "validation and prediction on processors without what autograd keeps; false, and on GPUs: no_grad");
   f("enable_model_summary", &T::enable_model_summary, "a table of the layers before training");
   f("default_root_dir", &T::default_root_dir, not_empty(), "where run folders are made");
   f("enable_progress_bar", &T::enable_progress_bar, "a bar on a terminal; plain lines are always written");
   f("enable_checkpointing", &T::enable_checkpointing, "write last and best checkpoints");
+  f("checkpoint_every_n_epochs", &T::checkpoint_every_n_epochs, at_least(1),
+    "save at the end of each so many epochs, and at the end of the run");
   f("checkpoint_every_n_steps", &T::checkpoint_every_n_steps, at_least(0),
     "save after every so many steps too; 0: at the end of each epoch only");
   f("checkpoint_every_minutes", &T::checkpoint_every_minutes, at_least(0),
     "save when the last checkpoint is so old; 0: at the end of each epoch only");
-  f("checkpoint_keep", &T::checkpoint_keep, at_least(1),
-    "how many of the newest checkpoints stay, beside best");
+  f("checkpoint_keep", &T::checkpoint_keep, at_least_one_or_all(),
+    "how many of the newest checkpoints stay, beside the best; -1: all");
+  f("checkpoint_top_k", &T::checkpoint_top_k, at_least_one_or_all(),
+    "how many of the best stay, by what the experiment monitors (Lightning's save_top_k); -1: all");
+  f("checkpoint_filename", &T::checkpoint_filename, name_template(),
+    "a further name for each of these, as \"digits-{epoch:03d}-{accuracy/validate:.4f}\"; \"\": none");
   f("on_checkpoint_error", &T::on_checkpoint_error, one_of({"stop", "continue"}),
     "when a checkpoint cannot be written");
   f("hang_seconds", &T::hang_seconds, at_least(0),

@@ -9,6 +9,7 @@
 #include "lab/core/error.h"
 #include "lab/train/tensor_buffer.h"
 #include "train/checkpoint_index.h"
+#include "train/loss_module.h"
 #include "train/run_state.h"
 
 namespace lab {
@@ -75,6 +76,13 @@ std::optional<SavedRun> newest_checkpoint(const std::string& folder, const Log& 
 
 namespace {
 
+// What the file has of a loss's parameters, if the module has a place for them.
+void append_loss(const SafetensorsFile& file, const torch::nn::Module& module,
+                 std::vector<TensorView>& tensors) {
+  if (!module.named_children().contains(loss_child)) return;
+  for (TensorView& tensor : loss_tensors(file)) tensors.push_back(std::move(tensor));
+}
+
 void load(const std::string& path, const std::vector<TensorView>& tensors, torch::nn::Module& module) {
   std::vector<std::string> differences;
   std::vector<std::pair<at::Tensor, at::Tensor>> copies;
@@ -82,6 +90,7 @@ void load(const std::string& path, const std::vector<TensorView>& tensors, torch
   for (const auto& [name, tensor] : model_tensors(module)) {
     wanted.push_back(name);
     const auto view = std::ranges::find(tensors, name, &TensorView::name);
+    if (view == tensors.end() && is_of_loss(name)) continue;  // a file without: as it was made
     if (view == tensors.end()) {
       differences.push_back(text(name, ": missing in the file, the model has ", shape_text(tensor.sizes())));
       continue;
@@ -111,6 +120,7 @@ void load_weights(const SafetensorsFile& file, torch::nn::Module& module) {
   std::vector<TensorView> tensors;
   for (const auto& name : file.names())
     if (belongs_to_model(name)) tensors.push_back(*file.find(name));
+  append_loss(file, module, tensors);
   load(file.path(), tensors, module);
 }
 
@@ -152,8 +162,11 @@ void load_average(const WeightsFile& file, torch::nn::Module& module) {
 
 std::vector<TensorView> weights_for(const WeightsFile& file, const torch::nn::Module& module) {
   std::vector<std::string> names;
-  for (const auto& [name, tensor] : model_tensors(module)) names.push_back(name);
-  return file.model(without_common_prefixes(names) != names);
+  for (const auto& [name, tensor] : model_tensors(module))
+    if (!is_of_loss(name)) names.push_back(name);
+  auto tensors = file.model(without_common_prefixes(names) != names);
+  if (file.safetensors()) append_loss(*file.safetensors(), module, tensors);
+  return tensors;
 }
 
 }  // namespace lab

@@ -91,4 +91,12 @@ Metric only_in(Metric metric, MetricStage stage) {
   return metric;
 }
 
+Metric per_step(Metric metric) {
+  if (metric.collect == Collect::samples || metric.only.value_or(MetricStage::train) != MetricStage::train)
+    throw ConfigError("the metric ", quoted(metric.name),
+                      " is not measured in training, so there is nothing of it in each step");
+  metric.each_step = true;
+  return metric;
+}
+
 }  // namespace lab

@@ -55,7 +55,7 @@ NamedState named(const std::vector<std::string>& names, const std::vector<at::Te
 }
 
 // Adam and AdamW. A fused kernel takes lists of tensors, and so one call for each group.
-template <class Plan, auto kernel>
+template <class Plan>
 class FlatAdam final : public Optimizer {
  public:
   FlatAdam(const std::vector<Plan>& plans, Cut cut, const at::Tensor& parameters, const MakeState& make_state)
@@ -78,9 +78,15 @@ class FlatAdam final : public Optimizer {
       if (values[g].empty()) continue;
       const Plan& plan = plans_[g];
       const std::vector<at::Tensor> steps(values[g].size(), steps_);
-      kernel(values[g], sums[g], pieces_[0][g], pieces_[1][g], pieces_[2][g], steps, rates.at(g), plan.beta1,
-             plan.beta2, plan.weight_decay, plan.eps, plan.amsgrad, /*maximize=*/false, if_defined(divisor),
-             if_defined(skip));
+      const auto update = [&](const auto& kernel) {
+        kernel(values[g], sums[g], pieces_[0][g], pieces_[1][g], pieces_[2][g], steps, rates.at(g),
+               plan.beta1, plan.beta2, plan.weight_decay, plan.eps, plan.amsgrad, /*maximize=*/false,
+               if_defined(divisor), if_defined(skip));
+      };
+      if constexpr (std::is_same_v<Plan, AdamW>)
+        update([](const auto&... words) { at::_fused_adamw_(words...); });
+      else
+        update([](const auto&... words) { at::_fused_adam_(words...); });
     }
   }
   std::string name() const override { return name_of(plans_.front()); }
@@ -96,21 +102,6 @@ class FlatAdam final : public Optimizer {
   std::vector<Pieces> pieces_;  // of each
   at::Tensor steps_;
 };
-
-void adamw_kernel(at::TensorList values, at::TensorList sums, at::TensorList means, at::TensorList squares,
-                  at::TensorList most, at::TensorList steps, double rate, double beta1, double beta2,
-                  double decay, double eps, bool amsgrad, bool maximize,
-                  const std::optional<at::Tensor>& divisor, const std::optional<at::Tensor>& skip) {
-  at::_fused_adamw_(values, sums, means, squares, most, steps, rate, beta1, beta2, decay, eps, amsgrad,
-                    maximize, divisor, skip);
-}
-void adam_kernel(at::TensorList values, at::TensorList sums, at::TensorList means, at::TensorList squares,
-                 at::TensorList most, at::TensorList steps, double rate, double beta1, double beta2,
-                 double decay, double eps, bool amsgrad, bool maximize,
-                 const std::optional<at::Tensor>& divisor, const std::optional<at::Tensor>& skip) {
-  at::_fused_adam_(values, sums, means, squares, most, steps, rate, beta1, beta2, decay, eps, amsgrad,
-                   maximize, divisor, skip);
-}
 
 // Those without a fused kernel: a rule for each group, on one stretch after the other. On a GPU the host
 // waits to know whether the step is skipped.
@@ -175,6 +166,7 @@ class FlatSGD final : public Optimizer {
 
   void step(at::Tensor& parameters, at::Tensor& gradients, const at::Tensor& divisor, const at::Tensor& skip,
             const std::vector<double>& rates) override {
+    if (skip.defined() && skip.is_cpu() && skip.item<float>() != 0) return;
     const Pieces values = cut_.of(parameters), sums = cut_.of(gradients);
     for (size_t g = 0; g < cut_.groups(); ++g) {
       if (values[g].empty()) continue;
@@ -223,11 +215,11 @@ std::unique_ptr<Optimizer> make_optimizer(const std::vector<OptimizerPlan>& grou
   Cut cut(groups.size(), stretches);
   const OptimizerPlan& first = groups.front();
   if (std::holds_alternative<AdamW>(first))
-    return std::make_unique<FlatAdam<AdamW, adamw_kernel>>(all_of_kind<AdamW>(groups), std::move(cut),
-                                                           parameters, make_state);
+    return std::make_unique<FlatAdam<AdamW>>(all_of_kind<AdamW>(groups), std::move(cut), parameters,
+                                             make_state);
   if (std::holds_alternative<Adam>(first))
-    return std::make_unique<FlatAdam<Adam, adam_kernel>>(all_of_kind<Adam>(groups), std::move(cut),
-                                                         parameters, make_state);
+    return std::make_unique<FlatAdam<Adam>>(all_of_kind<Adam>(groups), std::move(cut), parameters,
+                                            make_state);
   if (std::holds_alternative<SGD>(first))
     return std::make_unique<FlatSGD>(all_of_kind<SGD>(groups), std::move(cut), make_state);
   if (const auto* own = std::get_if<OwnOptimizer>(&first); own && (!own->update || own->name.empty()))

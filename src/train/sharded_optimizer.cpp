@@ -93,10 +93,10 @@ void ShardedOptimizer::step(const at::Tensor& gradients, const at::Tensor& divis
   if (values.numel() > 0)
     optimizer_->step(values, sums, divisor, skip, rates);
   else
-    optimizer_->set_steps(steps() + 1);
+    optimizer_->set_steps(steps_ + 1);
   parameters_.round(part());
-  ++updates_;
-  if (average_) average_->update(values, skip, updates_);
+  ++steps_;
+  if (average_) average_->update(values, skip, steps_);
   share_parts();
 }
 
@@ -126,13 +126,24 @@ void ShardedOptimizer::begin_average() {
 
 void ShardedOptimizer::set_steps(int64_t steps) {
   optimizer_->set_steps(steps);
-  updates_ = steps;
+  steps_ = steps;
 }
 
 std::vector<std::pair<std::string, at::Tensor>> ShardedOptimizer::kept() const {
   auto all = optimizer_->flat_state();
   if (average_) all.emplace_back(average_name, average_->values());
   return all;
+}
+
+std::vector<at::Tensor> ShardedOptimizer::changed_here() const {
+  std::vector<at::Tensor> all = {own(parameters_.values())};
+  for (const auto& [name, part] : kept()) all.push_back(part);
+  return all;
+}
+
+void ShardedOptimizer::were_changed(int64_t steps) {
+  set_steps(steps);
+  share_parts();
 }
 
 std::vector<std::string> ShardedOptimizer::state_names() const {

@@ -15,6 +15,7 @@
 #include "train/explained.h"
 #include "train/metric_values.h"
 #include "train/non_finite.h"
+#include "train/tensor_table.h"
 #include "train/trainer_state.h"
 #include "train/undo.h"
 
@@ -70,9 +71,11 @@ void Trainer::State::look_at(const StepFacts& facts, int64_t step) {
   try {
     stop_for_non_finite(step);
   } catch (const AgreedError& e) {
-    const bool goes_on = options.on_non_finite == "skip" && skipped <= most_in_a_row;
-    if (!goes_on || e.code() != ExitCode::bad_data) throw;
-    context.log.warn("a step is skipped: ", e.what());
+    if (options.on_non_finite == "stop" || skipped > most_in_a_row || e.code() != ExitCode::bad_data) throw;
+    if (rolls_back())
+      roll_back(e.what());
+    else
+      context.log.warn("a step is skipped: ", e.what());
   }
 }
 
@@ -81,6 +84,27 @@ void Trainer::State::heed(const Callback& callback, const Signal& signal, Values
   values.insert(values.end(), signal.values.begin(), signal.values.end());
   if (signal.stop && done.stopped_by.empty() && may_end())
     done.stopped_by = signal.reason.empty() ? callback.name() : signal.reason;
+}
+
+// Whether metrics are wanted of this step.
+bool Trainer::State::measures_step(int64_t step) const {
+  return (step + 1) % options.log_every_n_steps == 0 &&
+         std::ranges::any_of(plan.metrics, [](const Metric& metric) { return metric.each_step; });
+}
+
+// Those of the epoch's steps that are done; nothing is in flight.
+Values Trainer::State::measured_so_far() {
+  Values values, chosen;
+  append_values(values, plan.metrics, MetricStage::train, train_sums.totals(comm), nullptr, comm);
+  for (const Metric& metric : plan.metrics)
+    if (metric.each_step)
+      for (const auto& tag : tags_of(metric, MetricStage::train)) {
+        const size_t at = tag.find(" (train)/");
+        const std::string of_step =
+            at == std::string::npos ? tag + "_step" : std::string(tag).insert(at + 7, "_step");
+        chosen.emplace_back(of_step, *value_of(values, tag));
+      }
+  return chosen;
 }
 
 void Trainer::State::tell_of_step(const StepFacts& facts, const Launched& launched) {
@@ -93,6 +117,7 @@ void Trainer::State::tell_of_step(const StepFacts& facts, const Launched& launch
                     launched.rates.front(),
                     launched.rates,
                     !facts.finite};
+  if (measures_step(step)) report.values = measured_so_far();
   for (const auto& callback : plan.callbacks) heed(*callback, callback->step_finished(report), report.values);
   for (const auto& recorder : context.recorders) recorder->step_finished(report);
 }
@@ -115,11 +140,26 @@ void Trainer::State::settle(size_t still_in_flight) {
   }
 }
 
+// Where it was, and what is in the tensors.
+std::string Trainer::State::details_of_trouble() const {
+  if (!computing) return "";
+  const auto& [step, micro_batch, batch] = *computing;
+  std::vector<NamedTensor> tensors;
+  for (const auto& [name, tensor] : batch.parts.entries()) tensors.push_back({name, tensor});
+  for (const auto& parameter : plan.model.module().named_parameters()) {
+    tensors.push_back({parameter.key(), parameter.value()});
+    tensors.push_back({parameter.key() + ", gradient", parameter.value().grad()});
+  }
+  return text("step ", step, ", ", place_of(micro_batch, step / epoch_steps),
+              batch.ids.empty() ? "" : text(", samples ", short_list(batch.ids)), "\n",
+              tensor_table(tensors));
+}
+
 // The gradients of its micro-batches, of all ranks.
 StepSums Trainer::State::sums_of(int64_t step) {
   const auto list = micro_batches_of(step);
   for (const MicroBatch& micro_batch : list) {
-    const Batch batch = next_batch(step, micro_batch);
+    const Batch& batch = computing.emplace(step, micro_batch, Batch()).batch = next_batch(step, micro_batch);
     prepare(step, micro_batch);
     const WeightedSum loss = forward(micro_batch, batch);
     const bool last = &micro_batch == &list.back();
@@ -127,6 +167,7 @@ StepSums Trainer::State::sums_of(int64_t step) {
     if (loss.sum.defined()) loss.sum.backward();
     buffers.store(micro_batch.leaf, micro_batch.counts ? batch.count() : 0);
   }
+  computing.reset();
   const Stopwatch waiting(gradient_seconds);
   return reducer.finish();
 }
@@ -206,7 +247,7 @@ void Trainer::State::train_epoch() {
     launch_step();
     if (steps == 1 && !reducer.unused().empty())
       context.log.warn("no gradient in the first step, counted as zeros: ", join(reducer.unused()));
-    settle(ahead);
+    settle(measures_step(steps - 1) ? 0 : ahead);
     if (options.checkpoint_every_n_steps > 0 && steps % options.checkpoint_every_n_steps == 0)
       save_due = true;
     if (save_due || at_epoch_end() || stopping() || validation_due()) settle(0);
@@ -226,7 +267,7 @@ void Trainer::State::run() {
   while (!stopping()) {
     if (!epoch_finished && at_epoch_end()) {
       finish_epoch();
-    } else if (total_steps >= 0 && steps >= total_steps) {
+    } else if (at_end()) {
       break;
     } else {
       train_epoch();
@@ -261,6 +302,7 @@ void Trainer::State::finish_epoch() {
   if (!within_epoch()) train_sums.clear();  // else the run ends here, and may be made longer
   epoch_seconds = data_seconds = gradient_seconds = 0;
   epoch_samples = 0;
+  if (!saves_after(report.epoch)) return;
   save();
   tell(&Callback::checkpoint_saved, report);
 }
@@ -284,7 +326,8 @@ void Trainer::State::stop_for_non_finite(int64_t step) {
                                              "lower the learning rate or use precision = \"64-true\""));
 }
 
-Trainer::Trainer(TrainPlan plan, TrainerOptions options, TrainerContext context) {
+Trainer::Trainer(TrainPlan given, TrainerOptions options, TrainerContext context) {
+  TrainPlan plan = with_loss_module(std::move(given));
   agree(context.comm, [&] {
     check(plan, options, context);
     freeze(plan.model.module(), plan.freeze);
@@ -314,6 +357,7 @@ FitResult Trainer::fit() try {
   if (s.options.enable_model_summary)
     for (const auto& line : model_summary(s.plan.model.module())) s.context.log.info(line);
   agree(s.comm, [&] { s.tell<const FitReport&>(&Callback::fit_started, fit_report); });
+  s.keep();
   s.reader = s.open_reader();
   if (s.options.enable_checkpointing) s.context.checkpoints.expect(s.snapshot());
   s.run();
@@ -328,6 +372,7 @@ FitResult Trainer::fit() try {
                         {s.done.epochs, s.done.steps, s.done.stopped_by, s.done.signal});
   return s.done;
 } catch (const std::exception& e) {
+  if (state_->context.in_trouble) state_->context.in_trouble(e, state_->details_of_trouble());
   for (const auto& callback : state_->plan.callbacks) try {
       callback->failed(e);
     } catch (const std::exception& another) {

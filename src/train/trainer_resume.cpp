@@ -9,6 +9,7 @@
 #include "lab/core/errand.h"
 #include "lab/core/error.h"
 #include "lab/train/tensor_buffer.h"
+#include "train/loss_module.h"
 #include "train/run_state.h"
 #include "train/trainer_state.h"
 
@@ -30,7 +31,11 @@ Snapshot Trainer::State::snapshot() {
   snapshot.state = {epoch(), steps, epoch_finished, done.values, optimizer.name(), optimizer.steps()};
   if (within_epoch()) snapshot.state.epoch_steps = epoch_steps;
   snapshot.state.averaged = plan.ema && plan.ema->validate;
-  snapshot.model = model_tensors(plan.model.module());
+  for (auto& tensor : model_tensors(plan.model.module()))
+    if (is_of_loss(tensor.name))
+      snapshot.rest.push_back({saved_name_of_loss(tensor.name), tensor.tensor});
+    else
+      snapshot.model.push_back(std::move(tensor));
   for (const auto& [name, flat] : optimizer.state_on_rank_0())
     for (const auto& slot : parameters.slots())
       if (flat.defined())
@@ -44,7 +49,29 @@ Snapshot Trainer::State::snapshot() {
   return snapshot;
 }
 
+// For roll_back(): the weights as they are now, and what belongs to them.
+void Trainer::State::keep() {
+  if (!rolls_back()) return;
+  auto tensors = optimizer.changed_here();
+  tensors.push_back(buffers.sets());
+  kept.emplace(Kept{steps, optimizer.steps(), 0, Undo(std::move(tensors))});
+}
+
+// A step's sums were not finite: all that was learned since the last checkpoint is given up, and the run goes
+// on with the samples behind that step. The same again on the same weights is not tried for ever.
+void Trainer::State::roll_back(const std::string& why) {
+  constexpr int64_t most = 3;
+  if (++kept->used > most)
+    throw AgreedError(ExitCode::bad_data, text("the run was set back to step ", kept->step, " ", most,
+                                               " times, and again: ", why));
+  kept->tensors.all();  // which nobody reads any more: all have agreed on what was not finite
+  optimizer.were_changed(kept->optimizer_steps);
+  context.log.warn("the weights are again those of step ", kept->step,
+                   "; the run goes on with the samples of step ", steps, ": ", why);
+}
+
 void Trainer::State::save() {
+  keep();
   if (!options.enable_checkpointing) return;
   for (const auto& recorder : context.recorders) recorder->checkpoint_started();
   const Snapshot now = snapshot();

@@ -7,6 +7,7 @@
 
 #include "lab/core/error.h"
 #include "lab/train/evaluation.h"
+#include "lab/train/name_template.h"
 #include "lab/train/tensor_buffer.h"
 #include "train/metric_values.h"
 
@@ -178,7 +179,8 @@ void check_samples(const TrainPlan& plan, int64_t samples, std::vector<std::stri
              "a sample more or less"));
 }
 
-void check_tags(const TrainPlan& plan, bool validates, std::vector<std::string>& wrong) try {
+void check_tags(const TrainPlan& plan, const TrainerOptions& options, bool validates,
+                std::vector<std::string>& wrong) try {
   std::set<std::string> figures;
   for (const Figure& figure : plan.figures)
     if (figure.numbers < 1 || !figures.insert(figure.name).second)
@@ -188,6 +190,16 @@ void check_tags(const TrainPlan& plan, bool validates, std::vector<std::string>&
   if (!plan.monitor.empty() && std::find(tags.begin(), tags.end(), plan.monitor) == tags.end())
     wrong.push_back(text("the best checkpoint is to be chosen by ", quoted(plan.monitor),
                          ", which is not measured; measured are: ", join(tags)));
+  if (const auto names = NameTemplate::parse(options.checkpoint_filename)) {
+    if (plan.monitor.empty())
+      wrong.push_back(
+          "trainer.init.checkpoint_filename names the best checkpoints, but the experiment "
+          "monitors nothing; leave it out, or give its plan a monitor");
+    for (const auto& tag : names->tags())
+      if (std::ranges::find(tags, tag) == tags.end())
+        wrong.push_back(text("trainer.init.checkpoint_filename has ", quoted(tag),
+                             " in it, which is not measured; measured are: ", join(tags)));
+  }
 } catch (const ConfigError& e) {
   wrong.push_back(e.what());
 }
@@ -211,7 +223,7 @@ std::vector<std::string> mistakes_in(const TrainPlan& plan, const TrainerOptions
   if (!train) return wrong;
   const Left left = check_limits(plan, options, *train, validate, wrong);
   check_samples(plan, left.train, wrong);
-  check_tags(plan, left.validate > 0, wrong);
+  check_tags(plan, options, left.validate > 0, wrong);
   return wrong;
 }
 

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <deque>
 #include <memory>
+#include <optional>
 #include <type_traits>
 #include <vector>
 
@@ -16,6 +17,7 @@
 #include "lab/train/sync_batch_norm.h"
 #include "lab/train/trainer.h"
 #include "train/loss_scale.h"
+#include "train/undo.h"
 
 namespace lab {
 
@@ -61,6 +63,18 @@ struct Trainer::State {
   at::Tensor skip;  // 1 when one of them is not finite: then they all change nothing, unless it is skipped
   std::unique_ptr<LossScale> loss_scale;  // null: losses are as they are
   int64_t skipped = 0;                    // steps in a row
+  struct Kept {                           // what a run can go back to
+    int64_t step = 0, optimizer_steps = 0;
+    int64_t used = 0;  // so often
+    Undo tensors;
+  };
+  std::optional<Kept> kept;  // of the last checkpoint; nothing unless it may be wanted
+  struct Computing {
+    int64_t step = 0;
+    MicroBatch micro_batch;
+    Batch batch;
+  };
+  std::optional<Computing> computing;  // between the micro-batches of a step: nothing
   bool save_due = false;
   FitResult done;
 
@@ -88,11 +102,17 @@ struct Trainer::State {
 
   void launch_step();
   void settle(size_t still_in_flight);
-  bool skips() const { return options.on_non_finite == "skip" || loss_scale; }
+  bool skips() const { return options.on_non_finite != "stop" || loss_scale; }
+  bool rolls_back() const { return options.on_non_finite == "roll_back"; }
+  void keep();
+  void roll_back(const std::string& why);
   void look_at(const StepFacts& facts, int64_t step);
   void heed(const Callback& callback, const Signal& signal, Values& values);
+  bool measures_step(int64_t step) const;
+  Values measured_so_far();
   void tell_of_step(const StepFacts& facts, const Launched& launched);
   StepSums sums_of(int64_t step);
+  std::string details_of_trouble() const;
   Batch next_batch(int64_t step, const MicroBatch& micro_batch);
   void prepare(int64_t step, const MicroBatch& micro_batch);
   WeightedSum forward(const MicroBatch& micro_batch, const Batch& batch);
@@ -128,6 +148,10 @@ struct Trainer::State {
   // The sums of the epoch's steps are still wanted.
   bool within_epoch() const { return !epoch_finished || steps % epoch_steps != 0; }
   int64_t epoch() const { return std::max<int64_t>(steps - 1, 0) / epoch_steps; }  // of the last step
+  bool at_end() const { return total_steps >= 0 && steps >= total_steps; }
+  bool saves_after(int64_t epoch) const {
+    return (epoch + 1) % options.checkpoint_every_n_epochs == 0 || save_due || at_end() || stopping();
+  }
   bool stopping() const { return done.signal != 0 || !done.stopped_by.empty(); }
   [[noreturn]] void stop_for_non_finite(int64_t step);
   void run();

@@ -16,4 +16,9 @@ void Undo::where(const at::Tensor& skip) {
     tensors_[i].copy_(torch::where(skipped, before_[i], tensors_[i]));
 }
 
+void Undo::all() const {
+  const torch::NoGradGuard no_grad;
+  for (size_t i = 0; i < tensors_.size(); ++i) tensors_[i].copy_(before_[i]);
+}
+
 }  // namespace lab

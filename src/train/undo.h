@@ -1,5 +1,5 @@
 #pragma once
-// What a step has changed beside the parameters, back to what it was where the step was skipped.
+// Tensors back to what they were.
 
 #include <ATen/core/Tensor.h>
 
@@ -13,6 +13,7 @@ class Undo {
   explicit Undo(std::vector<at::Tensor> tensors);
   // skip: a scalar, 1 or 0, on the tensors' device.
   void where(const at::Tensor& skip);
+  void all() const;
 
  private:
   std::vector<at::Tensor> tensors_, before_;

@@ -51,15 +51,17 @@ std::pair<Parts, Batch> a_third(const Parts& output, const Batch& batch) {
 std::vector<Metric> all_metrics() {
   const Multiclass macro = {.classes = 3}, each = {.classes = 3, .average = Average::none};
   const auto mean = [](const Parts& output, const Batch&) { return output.only().mean(); };
-  std::vector<Metric> metrics = {accuracy(), named(accuracy(macro), "accuracy_macro"), precision(macro),
-                                 named(recall(each), "recalls"), f1(macro), confusion_counts(macro),
-                                 pooled_mean("mean", mean),
-                                 // Of single samples:
-                                 auroc(macro), named(auroc(each), "aurocs"), average_precision(macro),
-                                 named(on(auroc(macro), a_third), "auroc_of_a_third"),
-                                 // In one stage:
-                                 only_in(named(accuracy(), "training"), MetricStage::train),
-                                 only_in(named(precision(macro), "validation"), MetricStage::validate)};
+  std::vector<Metric> metrics = {
+      accuracy(), named(accuracy(macro), "accuracy_macro"), precision(macro), named(recall(each), "recalls"),
+      f1(macro), confusion_counts(macro), pooled_mean("mean", mean),
+      // Of single samples:
+      auroc(macro), named(auroc(each), "aurocs"), average_precision(macro),
+      named(on(auroc(macro), a_third), "auroc_of_a_third"),
+      // While training, too:
+      per_step(named(accuracy(), "running")), per_step(named(recall(each), "recalled")),
+      // In one stage:
+      only_in(named(accuracy(), "training"), MetricStage::train),
+      only_in(named(precision(macro), "validation"), MetricStage::validate)};
   for (const Metric& metric :
        {accuracy(Binary{}), f1(Binary{}), auroc(Binary{}), average_precision(Binary{})})
     metrics.push_back(named(on(metric, as_yes_or_no), metric.name + "_binary"));
@@ -68,7 +70,7 @@ std::vector<Metric> all_metrics() {
   return metrics;
 }
 
-// The values of each epoch, and of the validation before it.
+// The values of each step, of each epoch, and of the validation before it.
 class Noting final : public Callback {
  public:
   std::string name() const override { return "noting"; }
@@ -78,8 +80,12 @@ class Noting final : public Callback {
     values.push_back(report.values);
     return {};
   }
+  Signal step_finished(const StepReport& report) override {
+    steps.push_back(report.values);
+    return {};
+  }
   std::vector<std::string> tags;
-  std::vector<Values> values;
+  std::vector<Values> values, steps;
 };
 
 class MetricsTest : public testing::TestWithParam<const char*> {
@@ -97,13 +103,14 @@ class MetricsTest : public testing::TestWithParam<const char*> {
             .callbacks = {noting_}};
   }
 
-  // Into `folder`, from the checkpoint in it that is named.
+  // Into `folder`, from the checkpoint in it that is named. Every second step is recorded.
   void fit(Communicator& comm, const std::string& folder, const std::string& from = "") {
     TrainerOptions options;
     options.max_epochs = 2;
     options.numerics = GetParam();
     options.checkpoint_every_n_steps = 1;
     options.checkpoint_keep = 1000;
+    options.log_every_n_steps = 2;
     std::optional<SavedRun> saved;
     std::unique_ptr<CheckpointSink> sink = no_checkpoints();
     if (comm.rank() == 0) {
@@ -156,6 +163,22 @@ TEST_P(MetricsTest, AllThatIsAnnouncedIsMeasured) {
   for (const auto& [tag, value] : noting_->values.back())
     if (tag.starts_with("confusion (")) counted += value;
   EXPECT_EQ(counted, 2 * samples);  // of both stages
+}
+
+TEST_P(MetricsTest, ThoseOfStepsAreOfTheEpochSoFar) {
+  fit(test_group(), folder("run"));
+  ASSERT_EQ(std::ssize(noting_->steps), 2 * epoch_steps);
+  for (int64_t step = 0; step < 2 * epoch_steps; ++step) {
+    const Values& values = noting_->steps[static_cast<size_t>(step)];
+    ASSERT_EQ(values.size(), (step + 1) % 2 == 0 ? 4U : 0U) << step;
+    if ((step + 1) % epoch_steps != 0 || (step + 1) % 2 != 0) continue;
+    const Values& epoch = noting_->values[static_cast<size_t>(step / epoch_steps) + 1];
+    EXPECT_EQ(value_of(values, "running/train_step"), value_of(epoch, "running/train"));
+    EXPECT_EQ(value_of(values, "recalled (train_step)/1"), value_of(epoch, "recalled (train)/1"));
+  }
+  const auto begin = value_of(noting_->steps[1], "running/train_step");
+  EXPECT_NE(begin, value_of(noting_->values[1], "running/train"));
+  EXPECT_THROW(per_step(auroc(Multiclass{.classes = 3})), ConfigError);
 }
 
 TEST_P(MetricsTest, TheFirstValidationHasTheBitsOfOneRank) {

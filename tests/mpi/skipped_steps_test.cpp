@@ -77,6 +77,48 @@ TEST_F(SkippedStepsTest, ChangeNothing) {
   }
 }
 
+// The third step of each epoch is poisoned; a checkpoint is taken after each second step.
+TEST_F(SkippedStepsTest, RollBackToTheLastCheckpoint) {
+  options_.on_non_finite = "roll_back";
+  options_.checkpoint_every_n_steps = 2;
+  options_.max_epochs = 3;
+  for (const char* numerics : {"ordinary", "canonical"}) {
+    options_.numerics = numerics;
+    const std::string run = text("run_", numerics), again = text("again_", numerics);
+    TrainPlan what = plan(true);
+    what.train.transforms = what.train.transforms + map("late", [](Sample& sample, Rng&) {
+                              if (sample.id == 50)
+                                sample["x"].data<float>()[0] = std::numeric_limits<float>::infinity();
+                            });  // in the fourth step: now both behind the checkpoint are given up
+    const auto steps = steps_of(run, std::move(what));
+    ASSERT_EQ(steps.size(), 12U);
+    for (const auto& step : steps) EXPECT_EQ(step.skipped, step.step % 4 >= 2) << step.step;
+    if (group_->rank() == 0) {
+      expect_equal(saved(run, 4), saved(run, 2));  // the second has the epoch's sums too
+    }
+  }
+}
+
+// What was learned between the checkpoint and the poisoned step is given up as well, on a course that goes on
+// alike.
+TEST_F(SkippedStepsTest, RollBackGivesUpWhatCameBetween) {
+  options_.on_non_finite = "roll_back";
+  options_.checkpoint_every_n_steps = 0;
+  options_.max_epochs = 2;
+  const auto steps = steps_of("run", plan(true));  // each epoch is set back to its begin in its third step
+  options_.on_non_finite = "skip";
+  const auto skipped = steps_of("skipped", plan(true));
+  ASSERT_EQ(steps.size(), 8U);
+  EXPECT_EQ(steps[1].loss, skipped[1].loss);
+  EXPECT_NE(steps[3].loss, skipped[3].loss);
+  options_.on_non_finite = "roll_back";
+  fit("again", plan(true), "epoch=0-step=4.safetensors", "run");
+  if (group_->rank() == 0) {
+    EXPECT_EQ(saved("run", 4).state.optimizer_steps, 1);  // the fourth step's
+    expect_equal(saved("run", 8), saved("again", 8));
+  }
+}
+
 TEST_F(SkippedStepsTest, AreAnErrorUnlessTheyAreAskedFor) {
   options_.on_non_finite = "stop";
   EXPECT_THROW(fit("run", plan(true)), AgreedError);

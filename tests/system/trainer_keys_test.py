@@ -5,9 +5,11 @@
 
 import csv
 import json
+import math
 import pathlib
 import re
 import tempfile
+import tomllib
 
 import h5py
 import numpy as np
@@ -74,6 +76,7 @@ def effects(new):
     """Key by key, whether what it changes is so. `new(values)` is the outcome of a run."""
     plain = new({})
     assert plain.steps == 8 and len(plain.points("loss/train_step")) == 0
+    assert plain.done.stdout.startswith("first validation") and "loss/validate" in plain.done.stdout, plain.done.stdout
     stop = {"config.patience": 1, "config.learning_rate": 1e-30, **init(max_epochs=4)}  # stops after its second epoch
     yield "max_epochs", new(init(max_epochs=2)).steps == 16
     yield "max_steps", new(init(max_steps=3)).steps == 3
@@ -118,6 +121,14 @@ def effects(new):
     yield "checkpoint_every_n_steps", len(new(init(checkpoint_every_n_steps=3, checkpoint_keep=9)).saved) == 3
     yield "checkpoint_every_minutes", len(new(init(checkpoint_every_minutes=1e-6, checkpoint_keep=9)).saved) == 8
     yield "checkpoint_keep", len(new(init(max_epochs=4, checkpoint_keep=1)).saved) <= 2
+    yield "checkpoint_every_n_epochs", new(init(
+        max_epochs=5, checkpoint_every_n_epochs=3, checkpoint_keep=-1)).saved == [
+            "epoch=2-step=24.safetensors", "epoch=4-step=40.safetensors"]
+    top = new(init(max_epochs=4, checkpoint_keep=1, checkpoint_top_k=3, checkpoint_filename="mine-{epoch:02d}"))
+    best = json.loads((top.folder / "run.json").read_text())["best"]["epoch"]
+    yield "checkpoint_top_k", len(top.saved) in (3, 4)
+    named = [file.name for file in (top.folder / "checkpoints").glob("mine-*.safetensors")]
+    yield "checkpoint_filename", len(named) == 3 and f"mine-{best:02}.safetensors" in named
     yield "enable_model_summary", "Conv2d" in plain.log and "Conv2d" not in new(init(enable_model_summary=False)).log
     other = new({"trainer.init.default_root_dir": "elsewhere"})
     yield "default_root_dir", other.folder.parent.name == "elsewhere"
@@ -151,7 +162,7 @@ WRONG = [
     ("gradient_clip_val", -1, "at least 0"), ("gradient_clip_algorithm", "norms", 'did you mean "norm"'),
     ("gradient_compression", "fp16", '"none", "bf16"'), ("sync_batchnorm", 1, "wants a boolean"),
     ("strategy", "fsdp", '"ddp", "zero1"'), ("precision", "bf16", "bf16-mixed"),
-    ("on_non_finite", "roll back", '"stop", "skip"'),
+    ("on_non_finite", "roll back", 'did you mean "roll_back"'),
     ("memory_format", "nhwc", "channels_last"), ("accelerator", "tpu", '"auto", "cpu", "gpu"'),
     ("matmul_precision", "low", "highest"), ("devices", 0, '"auto" or a number of ranks'),
     ("devices", "all", '"auto" or a number of ranks'), ("num_nodes", 0, "at least 1"),
@@ -160,7 +171,9 @@ WRONG = [
     ("enable_model_summary", 1, "wants a boolean"), ("enable_progress_bar", 1, "wants a boolean"),
     ("enable_checkpointing", 1, "wants a boolean"), ("default_root_dir", "", "empty"),
     ("checkpoint_every_n_steps", -1, "at least 0"), ("checkpoint_every_minutes", -1, "at least 0"),
-    ("checkpoint_keep", 0, "at least 1"), ("on_checkpoint_error", "ignore", '"stop", "continue"'),
+    ("checkpoint_keep", 0, "at least 1, or -1 for all"), ("checkpoint_top_k", -2, "at least 1, or -1 for all"),
+    ("checkpoint_every_n_epochs", 0, "at least 1"), ("checkpoint_filename", "digits", "{epoch} or {step} in it"),
+    ("checkpoint_filename", "{epoch}-{loss/valid}", "which is not measured"), ("on_checkpoint_error", "ignore", '"stop", "continue"'),
     ("hang_seconds", -1, "at least 0"), ("seed", -1, "at least 0"), ("numerics", "exact", "canonical"),
     ("virtual_ranks", 3, "a power of two"), ("threads", -1, "between 0 and 4096"), ("bucket_cap_mb", 0, "above 0"),
     # Lightning's that lab does not have: the reason and the nearest thing.
@@ -227,6 +240,28 @@ def switches(root):
     print("deterministic, benchmark and inference_mode reach what is computed", flush=True)
 
 
+def values_of_the_demo():
+    """What torch-lab's demo has, but for how many samples there are."""
+    demo, ours = (tomllib.loads(run(0, "lab_train", f"configs/{name}.toml", "--print-config").stdout)
+                  for name in ("mnist_toy", "mnist"))
+    carried = {"n_features": 32, "learning_rate": 1.5e-3, "weight_decay": 0.01, "batch_size": 2048, "patience": 5,
+               "milestones": [5, 8], "gamma": 0.2, "monitor": "loss/validate", "flip": 0.4, "shift": 0, "model": "toy"}
+    assert {key: demo["config"][key] for key in carried} == carried, demo["config"]
+    for config in (demo, ours):
+        assert config["task"]["project_name"] == "test" and config["trainer"]["init"]["enable_progress_bar"] is True, config
+    text = run(0, "lab_train", "--help-config").stdout
+    for key, usual in (("enable_progress_bar", "false"), ("max_epochs", "-1")):
+        assert re.search(rf"^  {key} .*{usual}", text, re.MULTILINE), text
+
+
+def demo_stays_above_its_floor(root):
+    """No logit is below zero: nine of ten targets cost ln 2 at least."""
+    toy = Outcome.of(run(2, "lab_train", "configs/mnist_toy.toml", "-o", *settings({
+        "trainer.init.default_root_dir": root, "trainer.init.max_epochs": 3, "config.batch_size": 256, "config.n_features": 8})))
+    losses = toy.points("loss/train_epoch") + toy.points("loss/validate")
+    assert len(losses) == 7 and min(losses) > 0.9 * math.log(2) - 1e-6, losses
+
+
 def dev_run(root):
     """--dev-run V: overfit_batches = V, in the project test, named dev_..., and which samples are used is said."""
     done = run(0, "lab_train", MNIST, "-o", "--dev-run", "2", *settings({
@@ -260,6 +295,8 @@ def main():
         diverging(root)
         switches(root)
         dev_run(root)
+        values_of_the_demo()
+        demo_stays_above_its_floor(root)
         refused = {key for key, _, _ in WRONG}
         missing = known_keys() - seen - set(ELSEWHERE), known_keys() - refused
         assert missing == (set(), set()), f"keys without a test: of their effect {missing[0]}, of a wrong value {missing[1]}"

@@ -38,7 +38,7 @@ Experiment experiment(std::string name, TrainPlan (*train)(const Config&),
           [train, infer](const Table& root, Resolved& resolved, Mistakes& mistakes) {
             const auto config =
                 std::make_shared<Config>(read_fields<Config>(root, "config", resolved, mistakes));
-            return ConfiguredExperiment{[=] { return train(*config); },
+            return ConfiguredExperiment{[=] { return with_loss_module(train(*config)); },
                                         [=](Arguments arguments) { return infer(*config, arguments); }};
           }};
 }

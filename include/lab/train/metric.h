@@ -39,6 +39,7 @@ struct Metric {
   Collect collect = Collect::sums;
   std::vector<std::string> keys = {};
   std::optional<MetricStage> only = {};  // unset: in training, validation and test
+  bool each_step = false;                // see per_step
   // Its value is the share of samples of which something is true: lab_infer tells of how many, too.
   bool is_share = false;
 };
@@ -111,5 +112,8 @@ Metric on(Metric metric, Preprocess preprocess);
 // The same under another name: tags of a plan's metrics must differ.
 Metric named(Metric metric, std::string name);
 Metric only_in(Metric metric, MetricStage stage);
+// In training also with each step that is recorded (log_every_n_steps), as "NAME/train_step": of the epoch's
+// samples so far. Ranks wait for each other then.
+Metric per_step(Metric metric);
 
 }  // namespace lab

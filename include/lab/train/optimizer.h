@@ -138,8 +138,8 @@ class Optimizer {
   virtual ~Optimizer() = default;
   // One update of `parameters` (1-D) in place, with gradients divided by `divisor` (scalar tensor of f32;
   // undefined: 1) and the learning rate of each group. `gradients` may be overwritten. Where `skip` (scalar
-  // tensor of f32) is 1, which is looked at on the device, parameters and state stay as they are, though the
-  // update counts.
+  // tensor of f32) is 1, which is looked at on the device, parameters and state stay as they are; whether
+  // it counts is for the caller to know.
   virtual void step(at::Tensor& parameters, at::Tensor& gradients, const at::Tensor& divisor,
                     const at::Tensor& skip, const std::vector<double>& rates) = 0;
   virtual std::string name() const = 0;                                            // "AdamW"

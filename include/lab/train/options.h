@@ -50,9 +50,12 @@ struct TrainerOptions {
   bool sync_batchnorm = false;  // statistics of the whole batch, not of each rank's share
   bool enable_progress_bar = false;
   bool enable_checkpointing = true;
+  int64_t checkpoint_every_n_epochs = 1;
   int64_t checkpoint_every_n_steps = 0;  // 0: only at the end of each epoch
   double checkpoint_every_minutes = 0;   // 0: likewise
-  int64_t checkpoint_keep = 2;           // the newest so many
+  int64_t checkpoint_keep = 2;           // the newest so many; -1: all
+  int64_t checkpoint_top_k = 1;          // and so many of the best; -1: all
+  std::string checkpoint_filename = {};  // of the best; empty: they have the names of all checkpoints
   std::string on_checkpoint_error = "stop";
   double hang_seconds =
       30;  // how long a rank may stand still, or 50 median steps if that is longer; 0: for ever

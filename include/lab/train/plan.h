@@ -81,6 +81,9 @@ struct TrainPlan {
   Model model = {};
   Freeze freeze = {};
   Loss loss = {};
+  // What the loss learns itself, such as a temperature: its parameters are trained with the model's, as
+  // lab_loss.NAME, and saved as lab.loss.NAME; lab_infer needs none of them.
+  std::shared_ptr<torch::nn::Module> loss_module = {};
   OptimizerPlan optimizer = {};
   std::vector<ParameterGroup> groups = {};  // with values of their own in it
   std::optional<Ema> ema = {};
@@ -97,6 +100,9 @@ struct TrainPlan {
   std::vector<std::shared_ptr<Callback>> callbacks = {};
 };
 
+// The same plan, with its loss_module, if there is one, a child of the model's module. Again: no change.
+TrainPlan with_loss_module(TrainPlan plan);
+
 // One row per sample, in dataset order, each index once.
 struct InferPlan {
   Model model = {};
@@ -110,7 +116,8 @@ struct InferPlan {
   std::vector<std::string> metadata = {};  // of the samples: columns behind those
   std::optional<Metric> metric = {};       // printed at the end if the data has its target
   std::string metric_needs = {};           // that target's part
-  std::string output = "results.csv";      // or .h5, .hdf5
+  std::string output = "results.csv";  // or .h5, .hdf5; empty: what is predicted is for the callbacks alone
+  std::vector<std::shared_ptr<Callback>> callbacks = {};
 };
 
 }  // namespace lab

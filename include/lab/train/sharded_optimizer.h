@@ -51,12 +51,16 @@ class ShardedOptimizer {
   // step. Collective.
   std::vector<NamedTensor> state_on_rank_0() const;
   std::vector<std::string> state_names() const;
-  // One of the steps that were done was skipped: it does not count for the average.
-  void was_skipped() { --updates_; }
+  // What the updates of this rank change: its part of the parameters, and what it keeps of them.
+  std::vector<at::Tensor> changed_here() const;
+  // These were changed from outside, on all ranks, and are as they were after `steps` updates. Collective.
+  void were_changed(int64_t steps);
+  // One of the steps that were done was skipped: it does not count.
+  void was_skipped() { --steps_; }
   void restore_state(const std::string& name, Range elements, const at::Tensor& values);
 
   std::string name() const { return optimizer_->name(); }
-  int64_t steps() const { return optimizer_->steps(); }
+  int64_t steps() const { return steps_; }  // updates done, without those of which was_skipped() has told
   void set_steps(int64_t steps);
 
   static constexpr const char* average_name = "ema";
@@ -79,7 +83,7 @@ class ShardedOptimizer {
   std::vector<at::Tensor> states_;  // with one copy: whole
   std::unique_ptr<Optimizer> optimizer_;  // of this rank's part
   std::optional<WeightAverage> average_;  // likewise
-  int64_t updates_ = 0;                   // as steps(), without asking the device
+  int64_t steps_ = 0;
 };
 
 }  // namespace lab

@@ -1,6 +1,7 @@
 #pragma once
 // The training loop.
 
+#include <exception>
 #include <functional>
 #include <memory>
 #include <string>
@@ -32,6 +33,9 @@ struct TrainerContext {
   // On rank 0: `resume` is of another run, from which this one begins: with a validation.
   bool begins = false;
   Device device = {};  // where the model is to compute; `comm` reaches its memory
+  // Told on the rank that has it of an exception that ends the run, before it leaves fit(): in which step and
+  // samples it came, if in one, and what is in the tensors. Unset: nobody wants to know.
+  std::function<void(const std::exception&, const std::string& details)> in_trouble = {};
 };
 
 struct FitResult {
