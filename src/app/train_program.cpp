@@ -12,6 +12,7 @@
 #include "app/tracking.h"
 #include "lab/app/programs.h"
 #include "lab/comm/agreement.h"
+#include "lab/core/debugging.h"
 #include "lab/core/signals.h"
 #include "lab/train/agreed_parts.h"
 #include "lab/train/gradient_check.h"
@@ -44,6 +45,7 @@ FitResult fit(Session& session, const Device& device, const RunConfig& config, T
     };
   Trainer trainer(std::move(plan), config.trainer, std::move(context));
   records.resumed();
+  if (session.line.debug) keep_throws();
   return trainer.fit();
 }
 
@@ -221,6 +223,7 @@ ExitCode train(Session& session, const std::vector<Experiment>& experiments) {
     limit_hangs(session, config.trainer.hang_seconds);
     session.world.heartbeat().phase(Phase::loading);
     TrainPlan plan;
+    if (session.line.debug) keep_throws();  // what the config's reader threw was its own affair
     agree(session.comm(), [&] {
       seed_torch(static_cast<uint64_t>(config.trainer.seed), Purpose::init);
       plan = config.experiment.train();

@@ -69,13 +69,19 @@ std::string detail::demangled(const char* name) {
   int status = 0;
   const std::unique_ptr<char, decltype(&std::free)> words(
       abi::__cxa_demangle(name, nullptr, nullptr, &status), &std::free);
-  return words ? words.get() : name;
+  std::string out = words ? words.get() : name;
+  const std::string string =
+      "std::__cxx11::basic_string<char, std::char_traits<char>, std::allocator<char> >";
+  for (size_t at = out.find(string); at != std::string::npos; at = out.find(string, at))
+    out.replace(at, string.size(), "std::string");
+  return out;
 }
 
 void keep_throws() {
   void* here = nullptr;
   backtrace(&here, 1);  // loads what it needs
-  throws();
+  const std::lock_guard lock(throws().mutex);
+  throws().newest.clear();
   keeps = true;
 }
 

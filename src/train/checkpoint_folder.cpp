@@ -215,7 +215,8 @@ class CheckpointFolder final : public CheckpointSink {
     const int64_t newest = plan_.keep < 0 ? std::ssize(entries_) : std::max<int64_t>(plan_.keep, 1);
     for (int64_t i = std::ssize(entries_) - 1; i >= newest; --i) {
       const auto entry = entries_.begin() + i;
-      if (std::ranges::find(ranked_, entry->step, &Best::step) != ranked_.end()) continue;
+      const bool ranked = std::ranges::find(ranked_, entry->step, &Best::step) != ranked_.end();
+      if (ranked && plan_.top != 1) continue;  // one alone has its own name, best.safetensors
       old.push_back(entry->file);
       entries_.erase(entry);
     }

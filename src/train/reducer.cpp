@@ -8,6 +8,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <optional>
 
 #include "lab/comm/agreement.h"
 #include "lab/comm/tree.h"
@@ -17,29 +18,12 @@
 #include "lab/train/tensor_buffer.h"
 #include "train/gradient_means.h"
 #include "train/riders.h"
+#include "train/slot_sums.h"
 
 namespace lab {
 namespace {
 
 constexpr int64_t first_bucket_bytes = 1 << 20;
-
-// Adds one leaf's tensor to the stack of partial sums, entry by entry from the top; undefined counts as
-// zeros.
-void place(const Placement& where, std::vector<at::Tensor>& stack, const at::Tensor& leaf) {
-  const auto top = static_cast<size_t>(where.depth);
-  if (where.merges == 0) {
-    if (leaf.defined())
-      stack[top].copy_(leaf);
-    else
-      stack[top].zero_();
-    return;
-  }
-  if (leaf.defined())
-    stack[top - 1].add_(leaf);
-  else
-    stack[top - 1].add_(0.0);  // makes -0 a +0, as adding a sent zero would
-  for (size_t k = 2; k <= static_cast<size_t>(where.merges); ++k) stack[top - k].add_(stack[top - k + 1]);
-}
 
 }  // namespace
 
@@ -48,12 +32,13 @@ struct GradientReducer::State {
   FlatParameters& parameters;
   Numerics numerics;
   bool during_backward = true, norm = false, as_bf16 = false;
-  Range part;                     // of the sums that this rank wants
-  bool in_parts = false;          // each rank adds up its own alone, where all ranks' stacks lie
-  BufferMemory memory;            // of the stack, which other ranks of the node may see
-  std::vector<at::Tensor> stack;  // partial sums; flat gradients plus the riders
-  std::vector<std::vector<at::Tensor>> slot_views;  // per slot: its place in each partial sum
-  std::vector<at::Tensor> rider_views;
+  Range part;                       // of the sums that this rank wants
+  bool in_parts = false;            // each rank adds up its own alone, where all ranks' stacks lie
+  bool alone = false;               // one rank, on a processor
+  BufferMemory memory;              // of the stack, which other ranks of the node may see
+  std::vector<at::Tensor> stack;    // partial sums; flat gradients plus the riders
+  std::vector<SlotSums> slot_sums;  // per slot
+  std::optional<SlotSums> rider_sums;
   std::vector<Bucket> buckets;
   std::vector<size_t> bucket_of;  // per slot
   int partials = 1;               // entries of the stack that are left at the end of a step
@@ -79,6 +64,7 @@ struct GradientReducer::State {
         during_backward(options.during_backward),
         norm(options.norm),
         part{0, p.size()} {
+    alone = c.size() == 1 && p.values().is_cpu();
     as_bf16 = options.bf16_between_nodes && p.type() == torch::kFloat32;
     const int64_t total = p.size() + 64 / p.values().element_size();
     make_stack(total);
@@ -88,9 +74,11 @@ struct GradientReducer::State {
       ranges.push_back(slot.elements);
       std::vector<at::Tensor> views;
       for (const auto& flat : stack) views.push_back(FlatParameters::view(flat, slot));
-      slot_views.push_back(std::move(views));
+      slot_sums.emplace_back(std::move(views));
     }
-    for (const auto& flat : stack) rider_views.push_back(flat.narrow(0, p.size(), rider_slots));
+    std::vector<at::Tensor> places;
+    for (const auto& flat : stack) places.push_back(flat.narrow(0, p.size(), rider_slots));
+    rider_sums.emplace(std::move(places));
     const auto cap = static_cast<int64_t>(options.bucket_cap_mb * (1 << 20));
     buckets = plan_buckets(ranges, total, p.values().element_size(), std::min(cap, first_bucket_bytes), cap);
     for (size_t b = 0; b < buckets.size(); ++b)
@@ -137,7 +125,7 @@ struct GradientReducer::State {
     if (can_stay(slot, gradient))
       kept[slot] = gradient;
     else
-      place(now.placement, slot_views[slot], gradient);
+      slot_sums[slot].add(now.placement, gradient, last);
     if (!last) return;
     const size_t bucket = bucket_of[slot];
     missing[bucket] -= 1;
@@ -149,8 +137,8 @@ struct GradientReducer::State {
   // A gradient of this rank's part, whole and alone on the stack, may stay where backward made it: it goes to
   // the stack chunk by chunk when the chunk is added up, instead of through the memory twice.
   bool can_stay(size_t slot, const at::Tensor& gradient) const {
-    const at::Tensor& place = slot_views[slot].front();
-    return in_parts && last && partials == 1 && now.placement.merges == 0 && gradient.defined() &&
+    const at::Tensor& place = slot_sums[slot].places().front();
+    return (in_parts || alone) && last && partials == 1 && now.placement.merges == 0 && gradient.defined() &&
            overlap(parameters.slots()[slot].elements, part) == parameters.slots()[slot].elements &&
            gradient.scalar_type() == place.scalar_type() && gradient.strides() == place.strides();
   }
@@ -219,7 +207,7 @@ struct GradientReducer::State {
     const int64_t whole = stack.front().numel();
     SeenSum sum(comm.view(partial_sums_of({0, whole})), numerics.canonical ? numerics.leaves : 0);
     const Buffer mine = as_buffer(stack.front());
-    const at::Tensor told = torch::empty_like(rider_views.front());
+    const at::Tensor told = torch::empty_like(rider_sums->places().front());
     sum.write({parameters.size(), rider_slots}, as_buffer(told));
     means.each_chunk(part, weight_of(told), [&](Range chunk) {
       const Buffer to = mine.slice(chunk.first, chunk.count);
@@ -233,8 +221,8 @@ struct GradientReducer::State {
   }
 
   // The whole sums, which this rank has.
-  void make_means_of_all(StepSums& sums) const {
-    const at::Tensor& told = rider_views.front();
+  void make_means_of_all(StepSums& sums) {
+    const at::Tensor& told = rider_sums->places().front();
     if (!told.is_cpu()) {
       sums.norm = make_means(sums.gradients, told[1].clamp_min(least_weight));
       sums.facts = facts_of(told, sums.norm);
@@ -242,9 +230,12 @@ struct GradientReducer::State {
       return;
     }
     GradientMeans means(parameters.size(), norm);
-    means.each_chunk({0, parameters.size()}, weight_of(told), [mine = as_buffer(stack.front())](Range chunk) {
+    const Buffer mine = as_buffer(stack.front());
+    means.each_chunk({0, parameters.size()}, weight_of(told), [&](Range chunk) {
+      bring_kept(chunk);
       return mine.slice(chunk.first, chunk.count);
     });
+    std::ranges::fill(kept, at::Tensor());
     note(sums, told, means);
   }
 
@@ -320,7 +311,7 @@ void GradientReducer::arm(const MicroBatch& micro_batch, const WeightedSum& loss
   s.last = last;
   s.open = true;
   std::fill(s.gradients.begin(), s.gradients.end(), 0);
-  place(micro_batch.placement, s.rider_views, riders(loss, notes, s.stack.front().options()));
+  s.rider_sums->add(micro_batch.placement, riders(loss, notes, s.stack.front().options()), last);
   if (!last) return;
   s.launched = 0;
   s.missing.clear();

@@ -75,6 +75,7 @@ def in_a_step(root):
                   "std::runtime_error thrown by", "fail_here(", "lab::Trainer::fit()", "0.weight, gradient", "not finite"):
         assert words in said, f"{words} is not in\n{said}"
     assert re.search(r"^  x +f32 +\[8, 4\] +-\S+ +\S+ +\S+ +0$", said, re.M), said
+    assert said.count(" thrown by") == 1, said
     time.sleep(1)
     assert one.process.poll() is None, "it did not wait"
     assert look_at(pid) == signal.SIGTRAP

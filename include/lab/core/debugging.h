@@ -8,6 +8,7 @@
 namespace lab {
 
 // From now on the stack of each throw is kept, of the newest few in this process. Costs nothing before.
+// Again: those that were kept are forgotten.
 void keep_throws();
 // What was thrown since, and from where: a line for the type and one for each function, with file and line
 // where the program has debug information; the oldest first, as a first error often leads to another. Empty
