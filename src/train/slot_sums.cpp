@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
 #include <span>
 
 #include "lab/comm/wide.h"
@@ -75,7 +76,12 @@ void SlotSums::add(const Placement& where, const at::Tensor& gradient, bool last
     waits_for_ = top;
     return;
   }
-  if (where.merges == 0 || !read_as_it_is) {
+  if (where.merges == 0 && read_as_it_is) {
+    settle();
+    std::memcpy(places_[top].mutable_data_ptr(), gradient.const_data_ptr(), gradient.nbytes());
+    return;
+  }
+  if (!read_as_it_is) {
     settle();
     return place(where, places_, gradient);
   }

@@ -15,9 +15,11 @@ def turned(value):
     return 1 / value
 
 
-def over_bare(sides, effort, table):
-    """lab's run, with its records, over a loop on libtorch; the target is reached by the share or by the microseconds."""
-    lab, again, bare = sides.runs(CHEAP, BATCH), sides.runs(CHEAP, BATCH), sides.bare(CHEAP, BATCH)
+def over_bare(sides, effort, table, launched):
+    """lab's run, with its records, over a loop on libtorch, which finds its samples ready; the target is reached by the
+    share or by the microseconds. Under mpirun a single rank is bound to one core, on which it also reads."""
+    lab, again = (sides.runs(CHEAP, BATCH, launched=launched) for _ in range(2))
+    bare = sides.bare(CHEAP, BATCH)
     paces = [Pace(group, effort) for group in (lab, again, bare)]
     shares, controls, more = [], [], []
     for _ in range(effort.rounds):
@@ -25,14 +27,16 @@ def over_bare(sides, effort, table):
         first, second, third, fourth = (pace.unit() for pace in (paces[0], paces[2], paces[2], paces[0]))
         shares.append((first + fourth) / (second + third))
         more.append(1e6 * (first + fourth - second - third) / 2)
-    table.add(Row(f"step, {CHEAP}, np 1: lab / bare libtorch", shares, controls, SHARE))
-    table.add(Row(f"step, {CHEAP}, np 1: microseconds over bare libtorch", more, controls, MICROSECONDS))
+    how = "mpirun -np 1" if launched else "np 1"
+    table.add(Row(f"step, {CHEAP}, {how}: lab / bare libtorch", shares, controls, SHARE))
+    table.add(Row(f"step, {CHEAP}, {how}: microseconds over bare libtorch", more, controls, MICROSECONDS))
     table.note(f"microseconds of a bare step: {statistics.median(m / (s - 1) for m, s in zip(more, shares)):.0f}")
 
 
 def overhead(build, folder, effort, table, lightning):
-    with Sides(build, folder) as sides:
-        over_bare(sides, effort, table)
+    for launched in (False, True):
+        with Sides(build, folder) as sides:
+            over_bare(sides, effort, table, launched)
     if reason := epoch.no_lightning(lightning):
         table.note(f"nothing over Lightning: {reason}")
         return

@@ -20,5 +20,8 @@ def canonical(build, folder, effort, table):
         with Sides(build, folder) as sides:
             ordinary, again = sides.steps(network, batch), sides.steps(network, batch)
             same_bits = sides.steps(network, batch, numerics="canonical")
-            cost = Comparison(f"canonical / ordinary, {network}, batch {batch}", same_bits, ordinary, target)
-            table.add_all(play([cost], (ordinary, again), effort))
+            pieces = sides.steps(network, batch // 4, accumulate=4)  # each rank has four of the eight
+            table.add_all(play(
+                [Comparison(f"canonical / ordinary, {network}, batch {batch}", same_bits, ordinary, target),
+                 Comparison(f"as many pieces in ordinary numerics / ordinary, {network}, batch {batch}", pieces, ordinary)],
+                (ordinary, again), effort))

@@ -45,21 +45,25 @@ class Sides:
         return int.from_bytes((self.folder / str(pid)).read_bytes(), sys.byteorder)
 
     def steps(self, network, global_batch, ranks=2, numerics="ordinary", silent=False, memory_format="contiguous",
-              precision="32-true", program="step_bench"):
+              precision="32-true", program="step_bench", accumulate=1):
         values = {"config.network": network, "config.data": DIGITS, "config.batch_size": global_batch,
                   "trainer.init.numerics": numerics, "trainer.init.memory_format": memory_format,
-                  "trainer.init.precision": precision}
+                  "trainer.init.precision": precision, "trainer.init.accumulate_grad_batches": accumulate}
         return self._lab(f"lab, {network}", ranks, self.build / program, *(["silent"] if silent else []),
                          self._step_config, *settings(values))
 
-    def runs(self, network, global_batch, ranks=1):
-        """Steps of whole runs, with their records."""
+    def runs(self, network, global_batch, ranks=1, launched=True):
+        """Steps of whole runs, with their records. Not launched: one rank as a user starts it, on all cores, of which one
+        computes."""
         config = self.folder / "run.toml"
         config.write_text('experiment = "run"\n', encoding="utf-8")
         values = {"config.network": network, "config.data": DIGITS, "config.batch_size": global_batch,
                   "trainer.init.default_root_dir": self.folder / "runs", "trainer.init.hang_seconds": 0,
                   "trainer.init.enable_checkpointing": "false"}
-        return self._lab(f"lab's run, {network}", ranks, self.build / "run_bench", config, "-o", *settings(values))
+        words = [self.build / "run_bench", config, "-o", *settings(values)]
+        if launched:
+            return self._lab(f"lab's run, {network}", ranks, *words)
+        return self._group(f"lab's run, {network}", [[*words, *settings({"trainer.init.threads": 1})]], 1, {})
 
     def bare(self, network, batch):
         """A loop on libtorch in C++, with lab's settings of the allocator."""
