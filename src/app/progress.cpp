@@ -52,6 +52,8 @@ std::string fitted(const std::string& name, size_t most) {
 
 }  // namespace
 
+std::string shown(double value) { return formatted("%.6g", value); }
+
 std::string validation_table(const Values& values, const std::string& title) {
   constexpr size_t value_columns = 14, most = 80 - value_columns;
   size_t columns = title.size();
@@ -61,7 +63,7 @@ std::string validation_table(const Values& values, const std::string& title) {
     return left + std::string(columns - left.size() + value_columns - right.size(), ' ') + right + '\n';
   };
   std::string out = row(title, "value") + line + '\n';
-  for (const auto& [tag, value] : values) out += row(fitted(tag, most), formatted("%.6g", value));
+  for (const auto& [tag, value] : values) out += row(fitted(tag, most), shown(value));
   return out + line + '\n';
 }
 

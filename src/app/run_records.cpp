@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "app/recorder.h"
+#include "lab/app/progress.h"
 #include "lab/comm/agreement.h"
 #include "lab/core/process.h"
 #include "lab/core/version.h"
@@ -240,10 +241,10 @@ ExitCode RunRecords::ended(const FitResult& result) {
   if (result.device_memory > 0)
     log_.info("tensors took at most ", (result.device_memory + (1 << 20) - 1) >> 20, " MiB of a GPU");
   const auto& best = record_.best;
-  log_.result(text(
-      folder_->path(),
-      best ? text("  best ", best->monitor, " ", shortest(best->value), " in epoch ", best->epoch + 1) : "",
-      "\n"));
+  log_.result(
+      text(folder_->path(),
+           best ? text("  best ", best->monitor, " ", shown(best->value), " in epoch ", best->epoch + 1) : "",
+           "\n"));
   tracking_->end(result.signal == 0 ? "completed" : "stopped", record_.status, done);
   learn_task();
   return code;

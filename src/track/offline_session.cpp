@@ -125,9 +125,8 @@ Json models_of(const SpoolDigest& digest, const std::string& run_folder, const s
     models.push_back(entry);
   }
   if (!models.empty() && destination.empty() && digest.task->output_uri != "false")
-    log.warn("no file server is configured: on import the output models are registered with their paths in ",
-             run_folder, "/checkpoints only; to have them uploaded, configure ClearML and write the session ",
-             "again with lab_sync --offline ", run_folder);
+    log.info("an import names the models by their paths, as no file server is configured; once one is: ",
+             "lab_sync --offline ", run_folder);
   return models;
 }
 

@@ -14,6 +14,9 @@ namespace lab {
 
 using Clock = std::function<double()>;  // seconds since any moment
 
+// A value in at most six digits.
+std::string shown(double value);
+
 // The table that goes to standard output after the first validation, or what else was measured before or
 // without training; at most 80 columns.
 std::string validation_table(const Values& values, const std::string& title = "first validation");
