@@ -19,12 +19,10 @@ STEPS = {"trainer.init.max_steps": 12, "trainer.init.hang_seconds": 5}
 
 def stand_in(ranks, config, root, values, fault=None, seconds=120):
     """The finished process, and how long it took."""
-    programs.ENVIRONMENT.pop("NCCL_STAND_IN_FAULT", None)
-    if fault:
-        programs.ENVIRONMENT["NCCL_STAND_IN_FAULT"] = fault
     start = time.monotonic()
     done = run(ranks, PROGRAM, config, "-o", "--backend", "nccl",
-               *settings({"trainer.init.default_root_dir": root, **values}), seconds=seconds)
+               *settings({"trainer.init.default_root_dir": root, **values}), seconds=seconds,
+               environment={"NCCL_STAND_IN_FAULT": fault} if fault else None)
     return done, time.monotonic() - start
 
 

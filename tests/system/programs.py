@@ -11,11 +11,11 @@ BUILD = pathlib.Path(sys.argv[1]).resolve()
 ENVIRONMENT = {**os.environ, "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
 
 
-def run(ranks, program, *words, seconds=300, cwd=None):
-    """The finished process. ranks 0: without mpirun."""
+def run(ranks, program, *words, seconds=300, cwd=None, environment=None):
+    """The finished process. ranks 0: without mpirun. environment: what is added to it."""
     start = ["mpirun", "-np", str(ranks), "--oversubscribe"] if ranks else []
     command = [*start, BUILD / program, *map(str, words)]
-    return subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=seconds, cwd=cwd)
+    return subprocess.run(command, env={**ENVIRONMENT, **(environment or {})}, capture_output=True, text=True, timeout=seconds, cwd=cwd)
 
 
 def settings(values):
