@@ -47,8 +47,8 @@ const std::vector<Option>& table() {
        "--test --set checkpoint.checkpoint_task_id=ID --set checkpoint.checkpoint_name=best",
        false},
       {0, "debug", "",
-       "on an error: what was thrown where, and in training step, samples and what is in the tensors; then "
-       "wait for a debugger. Hangs are not looked for"},
+       "on an error: say what was thrown and from where, of a training step also its samples and what is in "
+       "the tensors, then wait for a debugger; hangs are not looked for"},
       {'g', "gpu-devices", "L", "0,1,...: which GPUs to use; each rank of a node takes the next one"},
       {0, "backend", "B", "auto | nccl | mpi | self: how ranks talk to each other"},
       {0, "print-config", "", "print the resolved config, each value with its origin, and exit"},
