@@ -39,16 +39,21 @@ struct Throws {
   std::deque<Throw> newest;
 };
 Throws& throws() {
-  static Throws all;
+  static Throws& all = *new Throws;  // stays for threads that outlive main()
   return all;
 }
 
-void keep(const std::type_info* type) {
+thread_local bool keeping = false;  // what fails in keeping a throw is not kept in turn
+
+[[gnu::noinline]] void keep(const std::type_info* type) {
+  if (keeping) return;
+  keeping = true;
   Throw one{.type = type};
   one.depth = backtrace(one.stack.data(), static_cast<int>(one.stack.size()));
   const std::lock_guard lock(throws().mutex);
   throws().newest.push_back(one);
   if (throws().newest.size() > most_throws) throws().newest.pop_front();
+  keeping = false;
 }
 
 // Of the process that traces this one; 0: none.
@@ -86,9 +91,13 @@ void keep_throws() {
 }
 
 std::string recent_throws() {
-  const std::lock_guard lock(throws().mutex);
+  std::deque<Throw> newest;
+  {
+    const std::lock_guard lock(throws().mutex);
+    newest = throws().newest;
+  }
   std::string out;
-  for (const Throw& one : throws().newest) {
+  for (const Throw& one : newest) {
     constexpr int own = 2;  // keep(), and the function that calls it
     const auto depth = static_cast<size_t>(one.depth);
     out += text(detail::demangled(one.type->name()), " thrown by\n",

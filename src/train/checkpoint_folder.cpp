@@ -152,9 +152,48 @@ class CheckpointFolder final : public CheckpointSink {
     const std::string file = std::filesystem::path(resume.file.path()).filename();
     if (file != name) name_also(plan_.folder, file, name);
     entries_.insert(entries_.begin(), {name, state.epoch, state.step});
+    forget_lost_best();
     write_checkpoint_index(plan_.folder, entries_, ranked_);
     name_also(plan_.folder, name, "last.safetensors");
     set_best_aside();
+    if (const auto first = ranked_.empty() ? entries_.end() : entry_of(ranked_.front());
+        first != entries_.end())
+      name_also(plan_.folder, first->file, "best.safetensors");
+  }
+
+  std::vector<CheckpointEntry>::iterator entry_of(const Best& best) {
+    return std::ranges::find(entries_, best.step, &CheckpointEntry::step);
+  }
+
+  bool is_of(const std::string& file, int64_t step) const try {
+    return !file.empty() && read_checkpoint(plan_.folder + "/" + file).state.step == step;
+  } catch (const Error&) {  // damaged, or not there
+    return false;
+  }
+
+  // Whether no file has it any more. What has but one of the other names gets that of all checkpoints again,
+  // so that a better one may take the other.
+  bool is_lost(const Best& best) {
+    if (entry_of(best) != entries_.end()) return false;
+    for (const std::string& file : {std::string("best.safetensors"), best.file}) {
+      if (!is_of(file, best.step)) continue;
+      const std::string name = checkpoint_name(best.epoch, best.step);
+      name_also(plan_.folder, file, name);
+      const auto older = std::ranges::find_if(
+          entries_, [&](const CheckpointEntry& entry) { return entry.step < best.step; });
+      entries_.insert(older, {name, best.epoch, best.step});
+      return false;
+    }
+    return true;
+  }
+
+  // Another course of the run may have removed some of its best. That there was a best stays on record.
+  void forget_lost_best() {
+    if (ranked_.empty() || plan_.top == 1) return;  // one alone is best.safetensors and nothing else
+    is_lost(ranked_.front());
+    ranked_.erase(
+        std::remove_if(ranked_.begin() + 1, ranked_.end(), [&](const Best& best) { return is_lost(best); }),
+        ranked_.end());
   }
 
   // best.safetensors of a course that was given up must not pass for the best of this one.
@@ -167,10 +206,7 @@ class CheckpointFolder final : public CheckpointSink {
       if (best() && entry.step == best()->step &&
           std::filesystem::equivalent(plan_.folder + "/" + entry.file, path, problem))
         return;
-    try {
-      if (best() && read_checkpoint(path).state.step == best()->step) return;
-    } catch (const Error&) {  // damaged
-    }
+    if (best() && is_of("best.safetensors", best()->step)) return;
     std::filesystem::rename(path, aside, problem);
     log_.warn("best.safetensors was of a course of the run that is given up; it is now called ", aside);
   }
@@ -187,7 +223,7 @@ class CheckpointFolder final : public CheckpointSink {
     const std::string file =
         names_ ? names_->name(state.epoch, state.step, state.values) + ".safetensors" : "";
     ranked_.insert(worse, Best{plan_.monitor, *value, state.epoch, state.step, file});
-    if (plan_.top >= 0 && std::ssize(ranked_) > plan_.top) ranked_.pop_back();
+    while (plan_.top >= 0 && std::ssize(ranked_) > plan_.top) ranked_.pop_back();
   }
 
   // On the lane's thread, which alone touches entries_ once there is one.

@@ -11,6 +11,7 @@
 #include "lab/core/error.h"
 #include "train/checkpoint_index.h"
 #include "train/lightning_state.h"
+#include "train/loss_module.h"
 #include "train/run_state.h"
 
 namespace lab {
@@ -47,6 +48,7 @@ void end_of_epochs(RunState& state, int64_t epochs, int64_t steps_per_epoch, con
 EarlierRun::EarlierRun(WeightsFile file, const TrainPlan& plan, int64_t steps_per_epoch, const Log& log)
     : file_(std::move(file)) {
   load_weights(file_, plan.model.module());
+  require_loss(plan);
   if (const SafetensorsFile* labs = file_.safetensors())
     take_lab(*labs, plan, steps_per_epoch, log);
   else
@@ -101,6 +103,16 @@ void EarlierRun::take_lightning(const TorchFile& file, const TrainPlan& plan, in
   state_.optimizer_steps = earlier->optimizer_steps;
   end_of_epochs(state_, earlier->epochs, steps_per_epoch, log);
   kept_ = std::move(earlier);
+}
+
+// Weights may be taken from a file without the loss's parameters, which then begin as they were made; but not
+// a run.
+void EarlierRun::require_loss(const TrainPlan& plan) const {
+  for (const auto& [name, tensor] : model_tensors(plan.model.module()))
+    if (is_of_loss(name) &&
+        (!file_.safetensors() || file_.safetensors()->find(saved_name_of_loss(name)) == nullptr))
+      throw DataError(quoted(file_.path()), " lacks ", saved_name_of_loss(name),
+                      ", which the loss of this run has learned", weights_alone);
 }
 
 void EarlierRun::check_optimizer(const TrainPlan& plan) const {

@@ -113,12 +113,12 @@ at::Tensor SampleRows::gathered(size_t metric, Communicator& comm) const {
 }
 
 void append_values(Values& values, const std::vector<Metric>& metrics, MetricStage stage,
-                   const std::vector<std::vector<double>>& totals, const SampleRows* rows,
-                   Communicator& comm) {
+                   const std::vector<std::vector<double>>& totals, const SampleRows* rows, Communicator& comm,
+                   bool each_step) {
   for (size_t i = 0; i < metrics.size(); ++i) {
     const Metric& metric = metrics[i];
     const auto tags = tags_of(metric, stage);
-    if (tags.empty()) continue;
+    if (tags.empty() || (each_step && !metric.each_step)) continue;
     std::span<const double> numbers = totals[i + 1];
     at::Tensor kept;
     if (metric.collect == Collect::samples) {

@@ -46,10 +46,10 @@ class SampleRows {
   std::vector<std::vector<Own>> own_;  // of each metric
 };
 
-// Adds what the metrics of a stage are by these sums and rows (null: none are kept). Throws what a metric's
-// `values` throws. Every rank must call.
+// Adds what the metrics of a stage are by these sums and rows (null: none are kept); `each_step`: those alone
+// that are wanted with steps. Throws what a metric's `values` throws. Every rank must call.
 void append_values(Values& values, const std::vector<Metric>& metrics, MetricStage stage,
-                   const std::vector<std::vector<double>>& totals, const SampleRows* rows,
-                   Communicator& comm);
+                   const std::vector<std::vector<double>>& totals, const SampleRows* rows, Communicator& comm,
+                   bool each_step = false);
 
 }  // namespace lab

@@ -162,7 +162,7 @@ std::optional<double> metric_of(Communicator& comm, const std::vector<Metric>& m
 
 Prediction predict(Communicator& comm, const InferPlan& plan, const std::vector<std::string>& metadata,
                    std::shared_ptr<const Source> source, int64_t samples, const ReaderOptions& options,
-                   const Upload& upload, bool inference) {
+                   const Upload& upload, bool inference) try {
   std::vector<Metric> metrics;
   if (plan.metric) metrics = {*plan.metric};
   OrderedSums sums(chunk_count(samples), columns_of(metrics, MetricStage::validate), upload.device());
@@ -192,6 +192,12 @@ Prediction predict(Communicator& comm, const InferPlan& plan, const std::vector<
     for (const auto& callback : plan.callbacks) callback->prediction_finished(prediction.columns);
   });
   return prediction;
+} catch (const std::exception& e) {
+  for (const auto& callback : plan.callbacks) try {
+      callback->failed(e);
+    } catch (const std::exception&) {  // what has failed is told, not this
+    }
+  throw;
 }
 
 }  // namespace lab

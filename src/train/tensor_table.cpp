@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdio>
+#include <exception>
 
 #include "lab/core/text.h"
 #include "lab/train/tensor_buffer.h"
@@ -41,7 +42,11 @@ std::string tensor_table(const std::vector<NamedTensor>& tensors) {
   const torch::NoGradGuard no_grad;
   std::vector<std::vector<std::string>> rows = {
       {"tensor", "type", "shape", "smallest", "greatest", "mean", "not finite"}};
-  for (const auto& [name, tensor] : tensors) rows.push_back(row_of(name, tensor));
+  for (const auto& [name, tensor] : tensors) try {
+      rows.push_back(row_of(name, tensor));
+    } catch (const std::exception&) {  // a GPU that has failed, or a kind of tensor that has no such numbers
+      rows.push_back({name, "cannot be read", "", "", "", "", ""});
+    }
   std::vector<size_t> widths(rows.front().size(), 0);
   for (const auto& row : rows)
     for (size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], row[i].size());

@@ -94,17 +94,14 @@ bool Trainer::State::measures_step(int64_t step) const {
 
 // Those of the epoch's steps that are done; nothing is in flight.
 Values Trainer::State::measured_so_far() {
-  Values values, chosen;
-  append_values(values, plan.metrics, MetricStage::train, train_sums.totals(comm), nullptr, comm);
-  for (const Metric& metric : plan.metrics)
-    if (metric.each_step)
-      for (const auto& tag : tags_of(metric, MetricStage::train)) {
-        const size_t at = tag.find(" (train)/");
-        const std::string of_step =
-            at == std::string::npos ? tag + "_step" : std::string(tag).insert(at + 7, "_step");
-        chosen.emplace_back(of_step, *value_of(values, tag));
-      }
-  return chosen;
+  Values values;
+  append_values(values, plan.metrics, MetricStage::train, train_sums.totals(comm), nullptr, comm,
+                /*each_step=*/true);
+  for (auto& [tag, value] : values) {
+    const size_t at = tag.find(" (train)/");
+    tag.insert(at == std::string::npos ? tag.size() : at + 7, "_step");
+  }
+  return values;
 }
 
 void Trainer::State::tell_of_step(const StepFacts& facts, const Launched& launched) {
@@ -128,7 +125,7 @@ void Trainer::State::settle(size_t still_in_flight) {
     const StepFacts facts = step_facts(in_flight.front().facts.wait());
     const Launched launched = std::move(in_flight.front());
     in_flight.pop_front();
-    look_at(facts, launched.step);
+    if (!launched.given_up) look_at(facts, launched.step);
     tell_of_step(facts, launched);
     if (facts.notes.stop + facts.notes.interrupt > 0)
       done.signal = facts.notes.interrupt > 0 ? SIGINT : SIGTERM;

@@ -66,6 +66,7 @@ void Trainer::State::roll_back(const std::string& why) {
                                                " times, and again: ", why));
   kept->tensors.all();  // which nobody reads any more: all have agreed on what was not finite
   optimizer.were_changed(kept->optimizer_steps);
+  for (Launched& launched : in_flight) launched.given_up = true;
   context.log.warn("the weights are again those of step ", kept->step,
                    "; the run goes on with the samples of step ", steps, ": ", why);
 }

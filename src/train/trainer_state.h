@@ -29,6 +29,7 @@ struct Trainer::State {
     int64_t step = 0;
     std::vector<double> rates;
     Arriving facts;
+    bool given_up = false;  // what it did was undone already: a step before it was set back
   };
   using Clock = std::chrono::steady_clock;
 

@@ -316,6 +316,38 @@ TEST_F(CheckpointFaults, TheBestAreKeptUnderNamesOfTheirOwn) {
   EXPECT_EQ(read_checkpoint(folder_ + "/best.safetensors").state.step, 100);
 }
 
+// With one alone only best.safetensors is left of it; when more are to be kept it must not be lost to a
+// better one.
+TEST_F(CheckpointFaults, MoreOrFewerOfTheBestMayBeKeptByARunThatGoesOn) {
+  CheckpointPlan made{folder_, "loss/validate", Mode::max};
+  made.keep = 1;
+  {
+    const auto sink = checkpoint_folder(made, nullptr, Log::silent());
+    for (const int64_t step : {200, 300, 400}) sink->save(snapshot(step));
+  }
+  made.top = 3;
+  {
+    const SavedRun last = read_checkpoint(folder_ + "/last.safetensors");
+    const auto sink = checkpoint_folder(made, &last, Log::silent());
+    sink->save(snapshot(500));
+    Snapshot better = snapshot(600);
+    better.state.values = {{"loss/validate", 1}};
+    sink->save(better);
+  }
+  EXPECT_EQ(checkpoints_of(folder_),
+            (std::set<std::string>{"best.safetensors", "last.safetensors", "epoch=1-step=200.safetensors",
+                                   "epoch=4-step=500.safetensors", "epoch=5-step=600.safetensors"}));
+  EXPECT_EQ(read_checkpoint(folder_ + "/best.safetensors").state.step, 600);
+  made.top = 2;
+  const SavedRun last = read_checkpoint(folder_ + "/last.safetensors");
+  const auto sink = checkpoint_folder(made, &last, Log::silent());
+  for (const int64_t step : {700, 800}) sink->save(snapshot(step));
+  sink->finish();
+  EXPECT_EQ(checkpoints_of(folder_),
+            (std::set<std::string>{"best.safetensors", "last.safetensors", "epoch=1-step=200.safetensors",
+                                   "epoch=5-step=600.safetensors", "epoch=7-step=800.safetensors"}));
+}
+
 TEST_F(CheckpointFaults, AllAreKeptWhereThatIsAskedFor) {
   CheckpointPlan made{folder_, "loss/validate"};
   made.keep = -1;
@@ -337,7 +369,7 @@ TEST_F(CheckpointFaults, ARunThatGoesOnFromAnOlderOneGivesUpTheCourseAfterIt) {
   EXPECT_EQ(newest(), 100);
   EXPECT_EQ(checkpoints_in(folder_).size(), 1U) << "nothing of that course to fall back to";
   EXPECT_EQ(read_checkpoint(folder_ + "/last.safetensors").state.step, 100);
-  EXPECT_FALSE(fs::exists(folder_ + "/best.safetensors"));
+  EXPECT_EQ(read_checkpoint(folder_ + "/best.safetensors").state.step, 100);
   EXPECT_EQ(read_checkpoint(folder_ + "/best.given-up.safetensors").state.step, 300);
   fs::remove(folder_ + "/best.given-up.safetensors");
   save(150);

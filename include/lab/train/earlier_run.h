@@ -28,6 +28,7 @@ class EarlierRun {
  private:
   void take_lab(const SafetensorsFile& file, const TrainPlan& plan, int64_t steps_per_epoch, const Log& log);
   void take_lightning(const TorchFile& file, const TrainPlan& plan, int64_t steps_per_epoch, const Log& log);
+  void require_loss(const TrainPlan& plan) const;
   void check_optimizer(const TrainPlan& plan) const;
 
   WeightsFile file_;
