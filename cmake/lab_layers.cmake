@@ -44,7 +44,8 @@ function(lab_layer name)
   set_property(GLOBAL APPEND PROPERTY LAB_LAYERS ${target})
 endfunction()
 
-# lab_program(NAME [TORCH] [USES layers...] [PRIVATE libraries...]): the program of src/tools/NAME.cpp.
+# lab_program(NAME [TORCH | WITHOUT_TORCH] [USES layers...] [PRIVATE libraries...]): the program of src/tools/NAME.cpp.
+# WITHOUT_TORCH: it uses layers that torch is linked to, but loads none of it (FindLabTorch.cmake).
 function(lab_program name)
   cmake_parse_arguments(arg "TORCH;WITHOUT_TORCH" "" "USES;PRIVATE" ${ARGN})
   lab_find_layers(below ${arg_USES})
