@@ -64,16 +64,20 @@ FieldReader::FieldReader(const InputFile& file, ChunkCache& cache, size_t key, c
 
 FieldReader::~FieldReader() { kept -= whole_.size(); }
 
-// Whether it does; reads it the first time.
+// Whether it does; reads it the first time, and again where that failed. Not std::call_once, which need not
+// survive an exception: the thread sanitizer's waits for ever afterwards.
 bool FieldReader::keeps_whole() const {
-  std::call_once(first_read_, [this] {
+  if (!was_tried_.load(std::memory_order_acquire)) {
+    const std::lock_guard lock(first_read_);
     const uint64_t all = static_cast<uint64_t>(layout_.samples()) * sample_bytes_;
-    if (all > most_of_field || kept + all > most_of_all) return;
-    std::vector<std::byte> bytes(all);
-    file_.read(layout_.offset, bytes);
-    whole_ = std::move(bytes);
-    kept += all;
-  });
+    if (!was_tried_ && all <= most_of_field && kept + all <= most_of_all) {
+      std::vector<std::byte> bytes(all);
+      file_.read(layout_.offset, bytes);
+      whole_ = std::move(bytes);
+      kept += all;
+    }
+    was_tried_.store(true, std::memory_order_release);
+  }
   return !whole_.empty();
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 // Reads the samples of one field by plain reads at known offsets.
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <mutex>
@@ -49,7 +50,8 @@ class FieldReader {
   std::vector<Box>
       boxes_;  // of the chunks that share one stretch of samples, in the order of the file's chunks
   int64_t row_bytes_ = 0;  // of one sample's part in a chunk
-  mutable std::once_flag first_read_;
+  mutable std::mutex first_read_;
+  mutable std::atomic<bool> was_tried_ = false;
   mutable std::vector<std::byte> whole_;  // all samples, where they are few bytes; else empty
 };
 
