@@ -2,14 +2,13 @@
 
 #include <sys/stat.h>
 
-#include <array>
 #include <cerrno>
-#include <cstdio>
 #include <filesystem>
 
 #include "lab/comm/agreement.h"
 #include "lab/core/error.h"
 #include "lab/core/flight_log.h"
+#include "lab/core/formatted.h"
 
 namespace lab {
 namespace {
@@ -31,11 +30,7 @@ std::string make_start(const std::string& folder) {
   return start;
 }
 
-std::string file_of(const std::string& start, int rank) {
-  std::array<char, 32> name{};
-  std::snprintf(name.data(), name.size(), "/rank-%04d.fr", rank);
-  return start + name.data();
-}
+std::string file_of(const std::string& start, int rank) { return start + formatted("/rank-%04d.fr", rank); }
 
 }  // namespace
 

@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <cstdio>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "lab/core/formatted.h"
 #include "lab/core/range.h"
 #include "lab/core/text.h"
 
@@ -82,13 +82,6 @@ constexpr size_t name_columns = 20;
 const char* name_of(JobStatus status) {
   constexpr std::array names = {"not started", "completed", "stopped", "failed"};
   return names.at(static_cast<size_t>(status));
-}
-
-template <class... Arguments>
-std::string formatted(const char* format, Arguments... arguments) {
-  std::array<char, 160> buffer{};
-  std::snprintf(buffer.data(), buffer.size(), format, arguments...);
-  return buffer.data();
 }
 
 // Long ones lose their middle.

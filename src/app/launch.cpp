@@ -8,6 +8,7 @@
 #include <functional>
 #include <vector>
 
+#include "lab/core/cores.h"
 #include "lab/core/process.h"
 #include "lab/core/run_variables.h"
 
@@ -26,6 +27,8 @@ Launch detect_launch() {
   Launch launch;
   const char* rank = first_set({"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK"});
   launch.by_mpi = rank != nullptr;
+  launch.by_mpirun = first_set({"OMPI_COMM_WORLD_RANK"}) &&
+                     !first_set({"OMPI_MCA_hwloc_base_cpu_list", "OMPI_MCA_hwloc_base_cpu_set"});
   if (rank) launch.rank_hint = std::atoi(rank);
   for (const char* name :
        {"SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_RESTART_COUNT"})
@@ -36,13 +39,26 @@ Launch detect_launch() {
   return launch;
 }
 
-int fair_threads(Communicator& comm) {
-  std::vector<int64_t> masks(static_cast<size_t>(comm.size()), 0);
-  const auto mine = static_cast<int64_t>(std::hash<std::string>()(affinity_mask() + host_name()));
-  masks[static_cast<size_t>(comm.rank())] = mine;
-  comm.all_gather({masks.data(), comm.size(), DType::i64});
-  const auto sharing = static_cast<int>(std::count(masks.begin(), masks.end(), mine));
-  return std::max(1, cores_in_affinity_mask() / sharing);
+int share_cores(Communicator& comm, const Launch& launch) {
+  struct Place {
+    size_t node;
+    cpu_set_t cores;
+  };
+  std::vector<Place> places(static_cast<size_t>(comm.size()));
+  Place& mine = places[static_cast<size_t>(comm.rank())];
+  mine = {std::hash<std::string>()(host_name()), own_cores()};
+  comm.all_gather({places.data(), static_cast<int64_t>(places.size() * sizeof mine), DType::u8});
+  int sharing = 0;
+  cpu_set_t spare = cores_of_parent();
+  for (const Place& place : places) {
+    if (place.node != mine.node) continue;
+    sharing += CPU_EQUAL(&place.cores, &mine.cores);
+    cpu_set_t taken;
+    CPU_AND(&taken, &place.cores, &spare);
+    CPU_XOR(&spare, &spare, &taken);
+  }
+  if (launch.by_mpirun) set_spare_cores(spare);
+  return std::max(1, CPU_COUNT(&mine.cores) / sharing);
 }
 
 }  // namespace lab

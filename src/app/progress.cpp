@@ -1,11 +1,10 @@
 #include "lab/app/progress.h"
 
 #include <algorithm>
-#include <array>
 #include <chrono>
-#include <cstdio>
 #include <utility>
 
+#include "lab/core/formatted.h"
 #include "lab/train/step_plan.h"
 
 namespace lab {
@@ -14,13 +13,6 @@ namespace {
 constexpr size_t bar_columns = 12, line_columns = 79;  // an 80th would wrap on some terminals
 constexpr size_t time_columns = 25;                    // of the log, before each line
 constexpr double seconds_between_bars = 0.1, seconds_between_lines = 10;
-
-template <class... Arguments>
-std::string formatted(const char* format, Arguments... arguments) {
-  std::array<char, 64> buffer{};
-  std::snprintf(buffer.data(), buffer.size(), format, arguments...);
-  return buffer.data();
-}
 
 std::string short_number(double value) { return formatted("%.4g", value); }
 

@@ -220,7 +220,7 @@ int run_session(Program program, int argc, char** argv, const std::vector<Experi
     limit_hangs(session, HangLimits().least);
     return guarded(session, [&](Session& s) {
       require_same_program(s);
-      s.cores = fair_threads(s.comm());
+      s.cores = share_cores(s.comm(), s.launch);
       if (line.print_config || line.help_config)
         return for_each_config(s, [&] { return print_config(s, experiments); });
       return work(s);

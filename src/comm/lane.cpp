@@ -5,6 +5,8 @@
 
 #include <cstdint>
 
+#include "lab/core/cores.h"
+
 namespace lab {
 namespace {
 
@@ -73,6 +75,7 @@ void Lane::drain() {
 
 void Lane::run() {
   is_lane = true;
+  use_spare_cores();
   ask_for_short_turns();
   for (;;) {
     std::unique_lock lock(mutex_);

@@ -1,7 +1,5 @@
 #include "comm/shared.h"
 
-#include <sched.h>
-
 #include <algorithm>
 #include <cstring>
 #include <numeric>
@@ -12,6 +10,7 @@
 #include "comm/parcels.h"
 #include "lab/comm/agreement.h"
 #include "lab/comm/lane.h"
+#include "lab/core/cores.h"
 #include "lab/core/range.h"
 
 namespace lab {
@@ -222,13 +221,12 @@ class Shared final : public Communicator {
 // How many cores the ranks of a group on one node may use together.
 int cores_of(Communicator& local) {
   std::vector<cpu_set_t> masks(static_cast<size_t>(local.size()));
-  auto& mine = masks[static_cast<size_t>(local.rank())];
-  if (sched_getaffinity(0, sizeof mine, &mine) != 0) CPU_SET(0, &mine);
-  local.all_gather({masks.data(), static_cast<int64_t>(masks.size() * sizeof mine), DType::u8});
+  masks[static_cast<size_t>(local.rank())] = own_cores();
+  local.all_gather({masks.data(), static_cast<int64_t>(masks.size() * sizeof masks[0]), DType::u8});
   cpu_set_t all;
   CPU_ZERO(&all);
   for (const auto& mask : masks) CPU_OR(&all, &all, &mask);
-  return CPU_COUNT(&all);
+  return std::max(1, CPU_COUNT(&all));
 }
 
 // Collective over all ranks of the job: an error on one node is everyone's.

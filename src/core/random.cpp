@@ -27,7 +27,18 @@ uint64_t absorb(uint64_t state, uint64_t value) {
 }  // namespace
 
 uint64_t random_key(uint64_t seed, Purpose purpose, uint64_t a, uint64_t b, uint64_t c) {
-  return absorb(absorb(absorb(absorb(seed, static_cast<uint64_t>(purpose)), a), b), c);
+  // One key after another is of the same sample, or at least of the same epoch: what the numbers in front
+  // came to is kept.
+  thread_local struct {
+    bool known = false;
+    uint64_t seed = 0, purpose = 0, a = 0, b = 0, up_to_a = 0, up_to_b = 0;
+  } last;
+  const auto why = static_cast<uint64_t>(purpose);
+  const bool same = last.known && last.seed == seed && last.purpose == why && last.a == a;
+  if (!same) last.up_to_a = absorb(absorb(seed, why), a);
+  if (!same || last.b != b) last.up_to_b = absorb(last.up_to_a, b);
+  last = {true, seed, why, a, b, last.up_to_a, last.up_to_b};
+  return absorb(last.up_to_b, c);
 }
 
 uint32_t Rng::bits() {

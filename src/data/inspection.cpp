@@ -1,9 +1,7 @@
 #include "lab/data/inspection.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
-#include <cstdio>
 #include <limits>
 #include <map>
 #include <type_traits>
@@ -13,6 +11,7 @@
 #include "data/elements.h"
 #include "data/geometry.h"
 #include "lab/core/error.h"
+#include "lab/core/formatted.h"
 #include "lab/data/source.h"
 
 namespace lab {
@@ -78,12 +77,9 @@ std::string describe_values(const FileLayout& layout, const FieldLayout& field) 
     values.add(sample.parts.front());
   }
   std::string out;
-  if (values.count) {
-    std::array<char, 32> mean{};
-    std::snprintf(mean.data(), mean.size(), "%.6g", values.sum / static_cast<double>(values.count));
-    out = text("    from ", shortest(values.least), " to ", shortest(values.most), ", mean ", mean.data(),
-               "\n");
-  }
+  if (values.count)
+    out = text("    from ", shortest(values.least), " to ", shortest(values.most), ", mean ",
+               formatted("%.6g", values.sum / static_cast<double>(values.count)), "\n");
   if (values.not_finite) out += text("    ", values.not_finite, " values are NaN or infinite\n");
   if (values.histogram.size() > most_classes) return out;
   std::vector<std::string> entries;

@@ -16,6 +16,7 @@
 #include "data/elements.h"
 #include "data/sample_check.h"
 #include "data/transform_run.h"
+#include "lab/core/cores.h"
 #include "lab/core/error.h"
 
 namespace lab {
@@ -214,6 +215,7 @@ bool Reader::State::add_next(BatchMaker& maker, const std::stop_token& stop) {
 }
 
 void Reader::State::run(const std::stop_token& stop) {
+  use_spare_cores();
   std::exception_ptr problem;
   try {
     BatchMaker maker(*source, transforms, options);

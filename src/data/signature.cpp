@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
-#include <cstdio>
 #include <string_view>
 
 #include "lab/core/error.h"
+#include "lab/core/formatted.h"
 
 namespace lab::detail {
 namespace {
@@ -46,11 +46,7 @@ std::string what_it_is(const std::string& head) {
   if (std::ranges::all_of(head, printable))
     return "it is text and begins with " + quoted(head.substr(0, 40)) + "; name an HDF5 file";
   std::string hex;
-  for (const char c : head.substr(0, 8)) {
-    std::array<char, 4> digits{};
-    std::snprintf(digits.data(), digits.size(), " %02x", static_cast<unsigned char>(c));
-    hex += digits.data();
-  }
+  for (const char c : head.substr(0, 8)) hex += formatted(" %02x", static_cast<unsigned char>(c));
   return "its first bytes are" + hex + "; name an HDF5 file";
 }
 

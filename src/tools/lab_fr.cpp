@@ -3,13 +3,13 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
-#include <cstdio>
 #include <ctime>
 #include <iostream>
 #include <nlohmann/json.hpp>
 
 #include "lab/core/error.h"
 #include "lab/core/flight_log.h"
+#include "lab/core/formatted.h"
 #include "lab/core/program.h"
 #include "lab/core/version.h"
 
@@ -121,19 +121,14 @@ std::string clock_text(const FlightLog& log, int64_t time) {
   const std::time_t seconds = since_1970 / 1'000'000'000;
   std::tm local{};
   localtime_r(&seconds, &local);
-  std::array<char, 32> out{};
-  std::snprintf(out.data(), out.size(), "%02d:%02d:%02d.%03d", local.tm_hour, local.tm_min, local.tm_sec,
-                static_cast<int>(since_1970 / 1'000'000 % 1000));
-  return out.data();
+  return formatted("%02d:%02d:%02d.%03d", local.tm_hour, local.tm_min, local.tm_sec,
+                   static_cast<int>(since_1970 / 1'000'000 % 1000));
 }
 
 std::string took_text(const FlightEntry& entry) {
   if (entry.ended == 0) return "not ended";
   const double seconds = static_cast<double>(entry.ended - entry.began) * 1e-9;
-  std::array<char, 32> out{};
-  std::snprintf(out.data(), out.size(), seconds < 1 ? "%.3f ms" : "%.3f s",
-                seconds < 1 ? seconds * 1e3 : seconds);
-  return out.data();
+  return formatted(seconds < 1 ? "%.3f ms" : "%.3f s", seconds < 1 ? seconds * 1e3 : seconds);
 }
 
 std::span<const FlightEntry> newest(const FlightLog& log, int64_t most) {
@@ -152,11 +147,8 @@ void print_table(const FlightLog& log, int64_t most) {
             << ", " << log.last << (log.last == 1 ? " collective" : " collectives") << leaving_text(log)
             << "\n";
   const auto entries = newest(log, most);
-  std::array<char, 512> row{};
-  const auto add = [&row](auto... values) {
-    std::snprintf(row.data(), row.size(), "%10s  %8s  %-10s  %-10s  %-4s  %10s  %-20s  %12s  %12s\n",
-                  values...);
-    std::cout << row.data();
+  const auto add = [](auto... values) {
+    std::cout << formatted("%10s  %8s  %-10s  %-10s  %-4s  %10s  %-20s  %12s  %12s\n", values...);
   };
   if (!entries.empty()) add("collective", "step", "phase", "kind", "type", "bytes", "for", "began", "took");
   for (const FlightEntry& entry : entries)

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "lab/core/cores.h"
+
 namespace lab {
 namespace {
 using std::chrono::milliseconds;
@@ -44,6 +46,7 @@ bool ClearmlThread::finish(milliseconds most) {
 }
 
 void ClearmlThread::send_records() {
+  use_spare_cores();
   auto pinged = Clock::now();
   for (;;) {
     const auto error =
@@ -63,6 +66,7 @@ void ClearmlThread::send_records() {
 }
 
 void ClearmlThread::upload_models() {
+  use_spare_cores();
   for (bool said = false;;) {
     const auto error = sender_.upload(std::chrono::hours(24), end() != Clock::time_point::max());
     {

@@ -11,6 +11,7 @@
 #include "train/checkpoint_index.h"
 #include "train/loss_module.h"
 #include "train/run_state.h"
+#include "train/safetensors_format.h"
 
 namespace lab {
 namespace {
@@ -36,8 +37,6 @@ std::string first_few(const std::vector<std::string>& lines) {
   if (lines.size() > most) out += text("\n  and ", lines.size() - most, " more");
   return out;
 }
-
-bool belongs_to_model(const std::string& name) { return name.rfind("lab.", 0) != 0; }
 
 constexpr const char* average_prefix = "lab.ema.";  // before the name of a weight
 
@@ -119,7 +118,7 @@ void load(const std::string& path, const std::vector<TensorView>& tensors, torch
 void load_weights(const SafetensorsFile& file, torch::nn::Module& module) {
   std::vector<TensorView> tensors;
   for (const auto& name : file.names())
-    if (belongs_to_model(name)) tensors.push_back(*file.find(name));
+    if (detail::belongs_to_model(name)) tensors.push_back(*file.find(name));
   append_loss(file, module, tensors);
   load(file.path(), tensors, module);
 }

@@ -4,10 +4,10 @@
 #include <torch/types.h>
 
 #include <algorithm>
-#include <cstdio>
 
 #include "lab/comm/agreement.h"
 #include "lab/core/error.h"
+#include "lab/core/formatted.h"
 #include "lab/train/evaluator.h"
 #include "lab/train/tensor_buffer.h"
 #include "train/trainer_state.h"
@@ -21,9 +21,7 @@ std::string table_of(const GradientComparison& comparison) {
       "step ", comparison.step, ", ", comparison.samples, " samples", comparison.batches > 1 ? " in " : "",
       comparison.batches > 1 ? text(comparison.batches, " batches") : "", ": relative L2 difference\n");
   for (const auto& [name, relative, ok] : comparison.parameters) {
-    char number[32];
-    std::snprintf(number, sizeof number, "%8.1e", relative);
-    out += text("  ", name, std::string(columns - name.size(), ' '), "  ", number,
+    out += text("  ", name, std::string(columns - name.size(), ' '), "  ", formatted("%8.1e", relative),
                 ok ? "  ok\n" : "  DIFFERS\n");
   }
   return out;

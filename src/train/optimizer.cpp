@@ -5,6 +5,8 @@
 #include <ATen/ops/_fused_sgd.h>
 #include <torch/types.h>
 
+#include <algorithm>
+
 #include "lab/core/error.h"
 #include "train/optimizer_rules.h"
 
@@ -166,7 +168,11 @@ class FlatSGD final : public Optimizer {
 
   void step(at::Tensor& parameters, at::Tensor& gradients, const at::Tensor& divisor, const at::Tensor& skip,
             const std::vector<double>& rates) override {
-    if (skip.defined() && skip.is_cpu() && skip.item<float>() != 0) return;
+    // With dampening the first step is unlike the others. Which one that is must be known: this waits for a
+    // device.
+    const bool must_know =
+        steps_ == 0 && std::ranges::any_of(plans_, [](const SGD& p) { return p.dampening != 0; });
+    if (skip.defined() && (skip.is_cpu() || must_know) && skip.item<float>() != 0) return;
     const Pieces values = cut_.of(parameters), sums = cut_.of(gradients);
     for (size_t g = 0; g < cut_.groups(); ++g) {
       if (values[g].empty()) continue;

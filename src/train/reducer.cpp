@@ -122,10 +122,14 @@ struct GradientReducer::State {
   }
 
   void put(size_t slot, const at::Tensor& gradient) {
-    if (can_stay(slot, gradient))
+    if (can_stay(slot, gradient)) {
+      const Range whole = parameters.slots()[slot].elements, own = overlap(whole, part);
       kept[slot] = gradient;
-    else
+      bring(slot, {whole.first, own.first - whole.first});
+      bring(slot, {own.end(), whole.end() - own.end()});
+    } else {
       slot_sums[slot].add(now.placement, gradient, last);
+    }
     if (!last) return;
     const size_t bucket = bucket_of[slot];
     missing[bucket] -= 1;
@@ -134,13 +138,23 @@ struct GradientReducer::State {
     if (during_backward) launch_whole_buckets();
   }
 
-  // A gradient of this rank's part, whole and alone on the stack, may stay where backward made it: it goes to
-  // the stack chunk by chunk when the chunk is added up, instead of through the memory twice.
+  // What this rank adds up of a gradient that is alone on the stack may stay where backward made it: it goes
+  // to the stack chunk by chunk when the chunk is added up, instead of through the memory twice.
   bool can_stay(size_t slot, const at::Tensor& gradient) const {
     const at::Tensor& place = slot_sums[slot].places().front();
     return (in_parts || alone) && last && partials == 1 && now.placement.merges == 0 && gradient.defined() &&
-           overlap(parameters.slots()[slot].elements, part) == parameters.slots()[slot].elements &&
+           overlap(parameters.slots()[slot].elements, part).count > 0 &&
            gradient.scalar_type() == place.scalar_type() && gradient.strides() == place.strides();
+  }
+
+  // Copies these elements of a slot's gradient, which stayed where it is, to the stack.
+  void bring(size_t slot, Range elements) {
+    const at::Tensor& gradient = kept[slot];
+    const auto bytes = gradient.element_size();
+    std::memcpy(memory.data.get() + elements.first * bytes,
+                static_cast<const std::byte*>(gradient.const_data_ptr()) +
+                    (elements.first - parameters.slots()[slot].elements.first) * bytes,
+                static_cast<size_t>(elements.count * bytes));
   }
 
   void bring_kept(Range chunk) {
@@ -148,14 +162,8 @@ struct GradientReducer::State {
     auto slot =
         std::ranges::partition_point(slots, [&](const auto& s) { return s.elements.end() <= chunk.first; });
     for (; slot != slots.end() && slot->elements.first < chunk.end(); ++slot) {
-      const at::Tensor& gradient = kept[static_cast<size_t>(slot - slots.begin())];
-      const Range here = overlap(slot->elements, chunk);
-      if (!gradient.defined() || here.count == 0) continue;
-      const auto bytes = gradient.element_size();
-      std::memcpy(memory.data.get() + here.first * bytes,
-                  static_cast<const std::byte*>(gradient.const_data_ptr()) +
-                      (here.first - slot->elements.first) * bytes,
-                  static_cast<size_t>(here.count * bytes));
+      const auto index = static_cast<size_t>(slot - slots.begin());
+      if (kept[index].defined()) bring(index, overlap(slot->elements, chunk));
     }
   }
 

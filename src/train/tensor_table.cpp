@@ -3,21 +3,16 @@
 #include <torch/types.h>
 
 #include <algorithm>
-#include <array>
-#include <cstdio>
 #include <exception>
 
+#include "lab/core/formatted.h"
 #include "lab/core/text.h"
 #include "lab/train/tensor_buffer.h"
 
 namespace lab {
 namespace {
 
-std::string cell(double value) {
-  std::array<char, 32> digits{};
-  std::snprintf(digits.data(), digits.size(), "%.5g", value);
-  return digits.data();
-}
+std::string cell(double value) { return formatted("%.5g", value); }
 
 std::vector<std::string> row_of(const std::string& name, const at::Tensor& tensor) {
   if (!tensor.defined()) return {name, "none", "", "", "", "", ""};

@@ -1,9 +1,9 @@
 #include "train/torch_opcodes.h"
 
-#include <array>
-#include <cstdio>
 #include <string_view>
 #include <utility>
+
+#include "lab/core/formatted.h"
 
 namespace lab::detail {
 namespace {
@@ -85,9 +85,7 @@ constexpr std::pair<Op, std::string_view> names[] = {
 std::string opcode_name(Op op) {
   for (const auto& [known, name] : names)
     if (known == op) return std::string(name);
-  std::array<char, 8> digits{};
-  std::snprintf(digits.data(), digits.size(), "0x%02x", static_cast<unsigned>(op));
-  return digits.data();
+  return formatted("0x%02x", static_cast<unsigned>(op));
 }
 
 }  // namespace lab::detail

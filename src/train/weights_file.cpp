@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "lab/core/error.h"
+#include "train/safetensors_format.h"
 #include "train/torch_places.h"
 
 namespace lab {
@@ -26,8 +27,6 @@ std::variant<SafetensorsFile, TorchFile> opened(const std::string& path) {
   if (is_torch_file(path)) return TorchFile(path);
   return SafetensorsFile(path);
 }
-
-bool belongs_to_model(const std::string& name) { return !name.starts_with("lab."); }
 
 // The state of a run, one line for each thing in it.
 void add_run_state(const std::string& state, PlacedValues& out) {
@@ -55,7 +54,7 @@ PlacedValues values_of(const SafetensorsFile& file) {
   for (const auto& [name, value] : file.metadata()) {
     if (name == "lab")
       add_run_state(value, out);
-    else if (belongs_to_model(name))
+    else if (detail::belongs_to_model(name))
       out.emplace_back(name, quoted(value.substr(0, 200)));
   }
   return out;
@@ -119,7 +118,7 @@ const std::string& WeightsFile::path() const {
 std::vector<TensorView> WeightsFile::model(bool keep_names) const {
   if (is_torch()) return model_tensors_of(std::get<TorchFile>(file_), keep_names);
   std::vector<TensorView> out = tensors_of(std::get<SafetensorsFile>(file_));
-  std::erase_if(out, [](const TensorView& tensor) { return !belongs_to_model(tensor.name); });
+  std::erase_if(out, [](const TensorView& tensor) { return !detail::belongs_to_model(tensor.name); });
   return out;
 }
 

@@ -20,11 +20,6 @@ void flush_denormals();
 // Seconds since start_process().
 double seconds_since_start();
 
-// Cores this process may run on.
-int cores_in_affinity_mask();
-// The bit mask itself, as text that is equal for processes that share the same cores.
-std::string affinity_mask();
-
 // This machine's name.
 std::string host_name();
 

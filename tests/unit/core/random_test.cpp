@@ -2,7 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <set>
+#include <thread>
+#include <vector>
 
 namespace {
 
@@ -27,6 +30,23 @@ TEST(Random, EveryArgumentOfAKeyMatters) {
   }
   keys.insert(lab::random_key(9, Purpose::dropout));
   EXPECT_EQ(keys.size(), 13u);
+}
+
+TEST(Random, AKeyDoesNotDependOnTheOnesBefore) {
+  using lab::Purpose;
+  const auto in_new_thread = [](auto... numbers) {
+    uint64_t key = 0;
+    std::thread([&] { key = lab::random_key(numbers...); }).join();
+    return key;
+  };
+  std::vector<std::array<uint64_t, 4>> all;
+  for (uint64_t i = 0; i < 16; ++i) all.push_back({i & 1, (i >> 1) & 1, (i >> 2) & 1, i >> 3});
+  for (const auto& before : all)
+    for (const auto& [seed, a, b, c] : all)
+      for (const Purpose purpose : {Purpose::order, Purpose::user}) {
+        lab::random_key(before[0], Purpose::user, before[1], before[2], before[3]);
+        EXPECT_EQ(lab::random_key(seed, purpose, a, b, c), in_new_thread(seed, purpose, a, b, c));
+      }
 }
 
 TEST(Random, IntegersCoverTheirRangeEvenly) {

@@ -1,0 +1,21 @@
+#pragma once
+// The cores of this machine that a process may run on.
+
+#include <sched.h>
+
+namespace lab {
+
+// Those of the calling thread, which are the process's where it changed nothing. None where the kernel does
+// not tell.
+cpu_set_t own_cores();
+// Those of the process that started this one: what a launcher may use itself before it binds what it starts.
+cpu_set_t cores_of_parent();
+
+// A launcher that binds a rank to one core binds its every thread to it: those that read, write and wait
+// would take turns with the one that computes, beside idle cores. These are idle. Process-wide, to be called
+// before there are such threads.
+void set_spare_cores(const cpu_set_t& spare);
+// The calling thread may run on the spare cores too from now on. Without any, nothing changes.
+void use_spare_cores();
+
+}  // namespace lab
