@@ -41,25 +41,35 @@ double sum_of_squares(const T* values, int64_t count) {
 
 }  // namespace
 
-void GradientMeans::take(int64_t index, double weight, const Buffer& chunk) {
-  const auto each = [&]<class T>(T* values) {
+void GradientMeans::take(int64_t index, double weight, const GradientChunk& chunk) {
+  const int64_t count = chunk.means.count;
+  const auto each = [&]<class T>(const T* sums, T* means) {
+    const T divisor = static_cast<T>(weight), factor = 1 / divisor;
+    int exponent = 0;
+    const bool factor_is_exact = std::frexp(divisor, &exponent) == T{0.5} && std::isnormal(factor);
     work_in_wide_vectors([&](auto) {
-      const T divisor = static_cast<T>(weight);
       BitsOf<T> found = 0;
-      for (int64_t i = 0; i < chunk.count; ++i) {
-        values[i] /= divisor;
-        found |= is_not_finite(values[i]);
-      }
+      const auto make = [&](auto mean_of) {
+#pragma GCC ivdep
+        for (int64_t i = 0; i < count; ++i) {
+          means[i] = mean_of(sums[i]);
+          found |= is_not_finite(means[i]);
+        }
+      };
+      if (factor_is_exact)  // then the bits are those of a division, which takes several times as long
+        make([factor](T sum) { return sum * factor; });
+      else
+        make([divisor](T sum) { return sum / divisor; });
       if (found != 0) not_finite_ += 1;
-      if (!squares_.empty()) squares_[static_cast<size_t>(index)] = sum_of_squares(values, chunk.count);
+      if (!squares_.empty()) squares_[static_cast<size_t>(index)] = sum_of_squares(means, count);
     });
   };
-  if (chunk.type == DType::f32)
-    each(static_cast<float*>(chunk.data));
-  else if (chunk.type == DType::f64)
-    each(static_cast<double*>(chunk.data));
+  if (chunk.means.type == DType::f32)
+    each(static_cast<const float*>(chunk.sums), static_cast<float*>(chunk.means.data));
+  else if (chunk.means.type == DType::f64)
+    each(static_cast<const double*>(chunk.sums), static_cast<double*>(chunk.means.data));
   else
-    throw Bug("gradients of type ", name_of(chunk.type));
+    throw Bug("gradients of type ", name_of(chunk.means.type));
 }
 
 void GradientMeans::add_others(Communicator& comm) {

@@ -13,6 +13,13 @@
 
 namespace lab {
 
+// Where a chunk's sums are and where its means go, of f32 or f64: one place, or two that have nothing in
+// common.
+struct GradientChunk {
+  const void* sums;
+  Buffer means;
+};
+
 // Takes gradients chunk by chunk, while they are in the nearest cache. The norm adds up the chunks'
 // squares in their order, so its bits do not depend on who took which. One thread.
 class GradientMeans {
@@ -21,9 +28,9 @@ class GradientMeans {
   GradientMeans(int64_t elements, bool norm)
       : squares_(norm ? static_cast<size_t>((elements + part_unit - 1) / part_unit) : 0) {}
 
-  // chunk(Range) gives each chunk of the part, f32 or f64, which is divided by the weight. The part begins at
-  // a chunk. From the end on: that is what backward has just written, and what the optimizer then begins with
-  // is still in the cache.
+  // chunk(Range) gives each GradientChunk of the part, whose sums are divided by the weight. The part begins
+  // at a chunk. From the end on: that is what backward has just written, and what the optimizer then begins
+  // with is still in the cache.
   template <class Chunk>
   void each_chunk(Range part, double weight, const Chunk& chunk) {
     for (int64_t i = (part.count + part_unit - 1) / part_unit; i-- > 0;) {
@@ -39,7 +46,7 @@ class GradientMeans {
   double norm() const;
 
  private:
-  void take(int64_t index, double weight, const Buffer& chunk);
+  void take(int64_t index, double weight, const GradientChunk& chunk);
   double not_finite_ = 0;  // chunks
   std::vector<double> squares_;
 };

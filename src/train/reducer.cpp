@@ -158,13 +158,33 @@ struct GradientReducer::State {
   }
 
   void bring_kept(Range chunk) {
-    const auto& slots = parameters.slots();
-    auto slot =
-        std::ranges::partition_point(slots, [&](const auto& s) { return s.elements.end() <= chunk.first; });
-    for (; slot != slots.end() && slot->elements.first < chunk.end(); ++slot) {
-      const auto index = static_cast<size_t>(slot - slots.begin());
-      if (kept[index].defined()) bring(index, overlap(slot->elements, chunk));
+    for (size_t slot = slot_at(chunk.first); slot < kept.size(); ++slot) {
+      const Range elements = parameters.slots()[slot].elements;
+      if (elements.first >= chunk.end()) return;
+      if (kept[slot].defined()) bring(slot, overlap(elements, chunk));
     }
+  }
+
+  // Where a chunk of this rank's sums is: in one gradient that stayed, or all of it on the stack.
+  const void* find(Range chunk) {
+    const size_t slot = slot_at(chunk.first);
+    const auto bytes = parameters.values().element_size();
+    if (slot < kept.size() && kept[slot].defined()) {
+      const Range elements = parameters.slots()[slot].elements;
+      if (overlap(elements, chunk) == chunk)
+        return static_cast<const std::byte*>(kept[slot].const_data_ptr()) +
+               (chunk.first - elements.first) * bytes;
+    }
+    bring_kept(chunk);
+    return memory.data.get() + chunk.first * bytes;
+  }
+
+  // The one with this element, or the next behind it.
+  size_t slot_at(int64_t element) const {
+    const auto& slots = parameters.slots();
+    const auto slot =
+        std::ranges::partition_point(slots, [&](const auto& s) { return s.elements.end() <= element; });
+    return static_cast<size_t>(slot - slots.begin());
   }
 
   void launch_whole_buckets() {
@@ -221,7 +241,7 @@ struct GradientReducer::State {
       const Buffer to = mine.slice(chunk.first, chunk.count);
       bring_kept(chunk);
       sum.write(chunk, to);
-      return to;
+      return GradientChunk{to.data, to};
     });
     std::ranges::fill(kept, at::Tensor());
     means.add_others(comm);
@@ -240,8 +260,7 @@ struct GradientReducer::State {
     GradientMeans means(parameters.size(), norm);
     const Buffer mine = as_buffer(stack.front());
     means.each_chunk({0, parameters.size()}, weight_of(told), [&](Range chunk) {
-      bring_kept(chunk);
-      return mine.slice(chunk.first, chunk.count);
+      return GradientChunk{find(chunk), mine.slice(chunk.first, chunk.count)};
     });
     std::ranges::fill(kept, at::Tensor());
     note(sums, told, means);
