@@ -9,6 +9,7 @@
 #include "lab/train/evaluation.h"
 #include "lab/train/name_template.h"
 #include "lab/train/tensor_buffer.h"
+#include "train/max_pool_layout.h"
 #include "train/metric_values.h"
 
 namespace lab {
@@ -47,6 +48,7 @@ Trainer::State::State(TrainPlan p, TrainerOptions o, TrainerContext c)
       samples(samples_of(options, Stage::train, *context.train, plan.batch_size)),
       epoch_batches(batches_per_epoch(samples, plan.batch_size)),
       epoch_steps(steps_per_epoch(samples, plan.batch_size, numerics.accumulate)) {
+  if (options.memory_format == "channels_last") detail::keep_layout_in_max_pool_backward();
   most_seconds = static_cast<double>(seconds_of(options.max_time));
   if (context.validate) {
     validation_samples = samples_of(options, Stage::validate, *context.validate, plan.batch_size);
