@@ -50,6 +50,8 @@ int share_cores(Communicator& comm, const Launch& launch) {
   comm.all_gather({places.data(), static_cast<int64_t>(places.size() * sizeof mine), DType::u8});
   int sharing = 0;
   cpu_set_t spare = cores_of_parent();
+  const cpu_set_t near = cores_near(mine.cores);
+  CPU_AND(&spare, &spare, &near);
   for (const Place& place : places) {
     if (place.node != mine.node) continue;
     sharing += CPU_EQUAL(&place.cores, &mine.cores);

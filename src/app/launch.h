@@ -21,8 +21,8 @@ struct Launch {
 Launch detect_launch();
 
 // How many threads this rank computes with: the cores that it is bound to over the ranks of its node that are
-// bound to the same ones, at least 1. What mpirun left without a rank becomes the spare cores (core/cores.h);
-// other launchers may run on cores that are not the job's. Collective.
+// bound to the same ones, at least 1. What mpirun left without a rank, near these, becomes the spare cores
+// (core/cores.h); other launchers may run on cores that are not the job's. Collective.
 int share_cores(Communicator& comm, const Launch& launch);
 
 }  // namespace lab

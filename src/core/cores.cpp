@@ -2,6 +2,12 @@
 
 #include <unistd.h>
 
+#include <algorithm>
+#include <cstring>
+#include <fstream>
+
+#include "lab/core/text.h"
+
 namespace lab {
 namespace {
 
@@ -11,12 +17,39 @@ cpu_set_t cores_of(pid_t process) {
   return cores;
 }
 
+// Of the kernel's lists: "0-3,8".
+cpu_set_t cores_in(std::istream& list) {
+  cpu_set_t cores;
+  CPU_ZERO(&cores);
+  for (int first = 0; list >> first; list.ignore()) {
+    int last = first;
+    if (list.peek() == '-') list.ignore() >> last;
+    for (int core = first; core <= std::min(last, CPU_SETSIZE - 1); ++core) CPU_SET(core, &cores);
+  }
+  return cores;
+}
+
 cpu_set_t spare_cores = {};
 
 }  // namespace
 
 cpu_set_t own_cores() { return cores_of(0); }
 cpu_set_t cores_of_parent() { return cores_of(getppid()); }
+
+cpu_set_t cores_near(const cpu_set_t& cores) {
+  cpu_set_t near, all;
+  CPU_ZERO(&near);
+  for (int node = 0;; ++node) {
+    std::ifstream file(text("/sys/devices/system/node/node", node, "/cpulist"));
+    if (!file) break;
+    const cpu_set_t here = cores_in(file);
+    cpu_set_t both;
+    CPU_AND(&both, &here, &cores);
+    if (CPU_COUNT(&both) > 0) CPU_OR(&near, &near, &here);
+  }
+  std::memset(&all, -1, sizeof all);
+  return CPU_COUNT(&near) > 0 ? near : all;
+}
 
 void set_spare_cores(const cpu_set_t& spare) { spare_cores = spare; }
 

@@ -11,6 +11,10 @@ cpu_set_t own_cores();
 // Those of the process that started this one: what a launcher may use itself before it binds what it starts.
 cpu_set_t cores_of_parent();
 
+// These, and all others of the NUMA nodes that they belong to, whose memory is as near. All where the kernel
+// does not tell.
+cpu_set_t cores_near(const cpu_set_t& cores);
+
 // A launcher that binds a rank to one core binds its every thread to it: those that read, write and wait
 // would take turns with the one that computes, beside idle cores. These are idle. Process-wide, to be called
 // before there are such threads.

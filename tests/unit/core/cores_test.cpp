@@ -2,8 +2,13 @@
 
 #include <gtest/gtest.h>
 
+#include <filesystem>
+#include <regex>
+#include <string>
 #include <thread>
 #include <vector>
+
+#include "lab/core/text.h"
 
 namespace {
 
@@ -40,6 +45,26 @@ TEST(Cores, AThreadMayUseTheSpareOnesBesideItsOwn) {
   EXPECT_EQ(without_spare, bound);
   EXPECT_EQ(with_spare, (std::vector{all[0], all[1]}));
   EXPECT_EQ(numbers(lab::own_cores()), all) << "only the thread that asked has others";
+}
+
+TEST(Cores, NearOnesAreThoseOfTheSameNodes) {
+  const cpu_set_t mine = lab::own_cores(), near = lab::cores_near(mine);
+  for (const int core : numbers(mine)) EXPECT_TRUE(CPU_ISSET(core, &near)) << core;
+  int found = 0;
+  for (const auto& entry : std::filesystem::directory_iterator("/sys/devices/system/cpu")) {
+    if (!std::regex_match(entry.path().filename().string(), std::regex("cpu[0-9]+"))) continue;
+    const int core = std::stoi(entry.path().filename().string().substr(3));
+    for (const auto& inside : std::filesystem::directory_iterator(entry)) {
+      const std::string name = inside.path().filename();
+      if (!std::regex_match(name, std::regex("node[0-9]+"))) continue;
+      const cpu_set_t near_this = lab::cores_near(only(core));
+      for (const int other : numbers(near_this))
+        EXPECT_TRUE(std::filesystem::exists(lab::text("/sys/devices/system/cpu/cpu", other, "/", name)))
+            << core << other;
+      ++found;
+    }
+  }
+  if (found == 0) GTEST_SKIP() << "this kernel tells of no NUMA nodes";
 }
 
 TEST(Cores, AParentsAreKnown) { EXPECT_FALSE(numbers(lab::cores_of_parent()).empty()); }
