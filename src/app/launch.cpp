@@ -27,12 +27,14 @@ Launch detect_launch() {
   Launch launch;
   const char* rank = first_set({"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK"});
   launch.by_mpi = rank != nullptr;
-  launch.by_mpirun = first_set({"OMPI_COMM_WORLD_RANK"}) &&
-                     !first_set({"OMPI_MCA_hwloc_base_cpu_list", "OMPI_MCA_hwloc_base_cpu_set"});
   if (rank) launch.rank_hint = std::atoi(rank);
   for (const char* name :
        {"SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_RESTART_COUNT"})
     if (const char* value = std::getenv(name)) launch.slurm[name] = value;
+  // Inside a Slurm job its processes on other nodes may run on other jobs' cores.
+  launch.bound_by_mpirun =
+      launch.slurm.empty() && first_set({"OMPI_MCA_orte_bound_at_launch"}) &&
+      !first_set({"OMPI_MCA_hwloc_base_cpu_list", "OMPI_MCA_hwloc_base_cpu_set", "OMPI_MCA_orte_rankfile"});
   if (const char* id = first_set({run_id_variable})) launch.launch_id = id;
   if (const char* own = first_set({own_run_variable})) launch.own_run_only = std::string(own) == "1";
   if (const char* file = first_set({progress_variable})) launch.progress_file = file;
@@ -59,7 +61,7 @@ int share_cores(Communicator& comm, const Launch& launch) {
     CPU_AND(&taken, &place.cores, &spare);
     CPU_XOR(&spare, &spare, &taken);
   }
-  if (launch.by_mpirun) set_spare_cores(spare);
+  if (launch.bound_by_mpirun) set_spare_cores(spare);
   return std::max(1, CPU_COUNT(&mine.cores) / sharing);
 }
 

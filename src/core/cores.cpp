@@ -4,14 +4,13 @@
 
 #include <algorithm>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
-
-#include "lab/core/text.h"
 
 namespace lab {
 namespace {
 
-cpu_set_t cores_of(pid_t process) {
+cpu_set_t cores_of_process(pid_t process) {
   cpu_set_t cores;
   if (sched_getaffinity(process, sizeof cores, &cores) != 0) CPU_ZERO(&cores);
   return cores;
@@ -33,15 +32,15 @@ cpu_set_t spare_cores = {};
 
 }  // namespace
 
-cpu_set_t own_cores() { return cores_of(0); }
-cpu_set_t cores_of_parent() { return cores_of(getppid()); }
+cpu_set_t own_cores() { return cores_of_process(0); }
+cpu_set_t cores_of_parent() { return cores_of_process(getppid()); }
 
 cpu_set_t cores_near(const cpu_set_t& cores) {
   cpu_set_t near, all;
   CPU_ZERO(&near);
-  for (int node = 0;; ++node) {
-    std::ifstream file(text("/sys/devices/system/node/node", node, "/cpulist"));
-    if (!file) break;
+  std::error_code none;
+  for (const auto& node : std::filesystem::directory_iterator("/sys/devices/system/node", none)) {
+    std::ifstream file(node.path() / "cpulist");  // which only a node has
     const cpu_set_t here = cores_in(file);
     cpu_set_t both;
     CPU_AND(&both, &here, &cores);

@@ -1,6 +1,5 @@
 #include "lab/launch/command.h"
 
-#include <sched.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -9,6 +8,7 @@
 #include <fstream>
 #include <set>
 
+#include "lab/core/cores.h"
 #include "lab/core/error.h"
 
 namespace lab {
@@ -95,8 +95,7 @@ std::optional<std::string> find_program(const std::string& name, std::span<const
 }
 
 int usable_cores() {
-  cpu_set_t mask;
-  if (sched_getaffinity(0, sizeof mask, &mask) != 0) return 1;
+  const cpu_set_t mask = own_cores();
   std::set<std::string> cores;
   for (int i = 0; i < CPU_SETSIZE; ++i) {
     if (!CPU_ISSET(i, &mask)) continue;

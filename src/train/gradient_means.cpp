@@ -50,7 +50,7 @@ void GradientMeans::take(int64_t index, double weight, const GradientChunk& chun
     work_in_wide_vectors([&](auto) {
       BitsOf<T> found = 0;
       const auto make = [&](auto mean_of) {
-#pragma GCC ivdep
+#pragma GCC ivdep  // see GradientChunk
         for (int64_t i = 0; i < count; ++i) {
           means[i] = mean_of(sums[i]);
           found |= is_not_finite(means[i]);

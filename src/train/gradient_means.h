@@ -13,8 +13,8 @@
 
 namespace lab {
 
-// Where a chunk's sums are and where its means go, of f32 or f64: one place, or two that have nothing in
-// common.
+// Where a chunk's sums are and where its means go, of f32 or f64: it must be one place, or two without
+// overlap.
 struct GradientChunk {
   const void* sums;
   Buffer means;

@@ -170,8 +170,9 @@ class FlatSGD final : public Optimizer {
             const std::vector<double>& rates) override {
     // With dampening the first step is unlike the others. Which one that is must be known: this waits for a
     // device.
-    const bool must_know =
-        steps_ == 0 && std::ranges::any_of(plans_, [](const SGD& p) { return p.dampening != 0; });
+    const bool must_know = steps_ == 0 && std::ranges::any_of(plans_, [](const SGD& p) {
+                             return p.dampening != 0 && p.momentum != 0;
+                           });
     if (skip.defined() && (skip.is_cpu() || must_know) && skip.item<float>() != 0) return;
     const Pieces values = cut_.of(parameters), sums = cut_.of(gradients);
     for (size_t g = 0; g < cut_.groups(); ++g) {

@@ -48,7 +48,7 @@ struct GradientReducer::State {
   int passes = 1;
   bool last = false, open = false;
   std::vector<int> gradients;        // per slot: how many passes of this micro-batch made one
-  std::vector<at::Tensor> kept;      // per slot: a gradient that nobody else wants, until it is added up
+  std::vector<at::Tensor> kept;      // per slot: a gradient of which this rank adds up a part, until it has
   std::vector<int64_t> missing;      // per bucket: slots not arrived in the last micro-batch
   std::vector<int64_t> order;        // in which buckets are reduced
   std::vector<int64_t> whole_order;  // in which they became whole in this step's last micro-batch
@@ -165,8 +165,8 @@ struct GradientReducer::State {
     }
   }
 
-  // Where a chunk of this rank's sums is: in one gradient that stayed, or all of it on the stack.
-  const void* find(Range chunk) {
+  // A chunk of this rank's sums: in one gradient that stayed, or all of it brought to the stack.
+  const void* sums_of(Range chunk) {
     const size_t slot = slot_at(chunk.first);
     const auto bytes = parameters.values().element_size();
     if (slot < kept.size() && kept[slot].defined()) {
@@ -260,7 +260,7 @@ struct GradientReducer::State {
     GradientMeans means(parameters.size(), norm);
     const Buffer mine = as_buffer(stack.front());
     means.each_chunk({0, parameters.size()}, weight_of(told), [&](Range chunk) {
-      return GradientChunk{find(chunk), mine.slice(chunk.first, chunk.count)};
+      return GradientChunk{sums_of(chunk), mine.slice(chunk.first, chunk.count)};
     });
     std::ranges::fill(kept, at::Tensor());
     note(sums, told, means);

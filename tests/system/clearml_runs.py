@@ -235,11 +235,27 @@ def log_of(folder):
     return lines
 
 
+def _records(folder, kind):
+    """Those of the run's file of records that were written whole."""
+    lines = (folder / "clearml.jsonl").read_text(encoding="utf-8").split("\n")[:-1]
+    return [row for row in map(json.loads, lines) if row["type"] == kind]
+
+
+def recorded_points(folder):
+    """(title, series, step) -> value, of a run that was killed: the records may lack what was measured last."""
+    points = {(row["metric"], row["variant"], row["iter"]): row["value"] for row in _records(folder, "training_stats_scalar")
+              if not row["metric"].startswith(MACHINE)}
+    rows = dict(rows_of(folder))
+    newest = max(step for _, _, step in rows)
+    assert points.items() <= rows.items(), points.items() - rows.items()
+    assert all(key[2] == newest for key in rows.keys() - points.keys()), f"missing: {rows.keys() - points.keys()}"
+    return points
+
+
 def cut_off(folder):
     """Where in log_of(folder), and for how many lines, the log has what the records have not, of a run that was killed: it
     writes a message to one and then to the other."""
-    whole_lines = (folder / "clearml.jsonl").read_text(encoding="utf-8").split("\n")[:-1]
-    messages = [row["msg"] for row in map(json.loads, whole_lines) if row["type"] == "log"]
+    messages = [row["msg"] for row in _records(folder, "log")]
     recorded, said = [_bare(line) for message in messages for line in message.splitlines()], log_of(folder)
     assert said[:len(recorded)] == recorded, difference(said, recorded)
     rest = len(said) - len(recorded)

@@ -5,8 +5,7 @@
 
 namespace lab {
 
-// Those of the calling thread, which are the process's where it changed nothing. None where the kernel does
-// not tell.
+// Those of the calling thread. None where the kernel does not tell, as with more than CPU_SETSIZE of them.
 cpu_set_t own_cores();
 // Those of the process that started this one: what a launcher may use itself before it binds what it starts.
 cpu_set_t cores_of_parent();

@@ -1,6 +1,7 @@
 #pragma once
-// Numbers as printf writes them, for tables and axes.
+// Numbers as printf writes them.
 
+#include <algorithm>
 #include <cstdio>
 #include <string>
 
@@ -8,7 +9,7 @@ namespace lab {
 
 template <class... Arguments>
 std::string formatted(const char* format, Arguments... arguments) {
-  std::string out(static_cast<size_t>(std::snprintf(nullptr, 0, format, arguments...)), '\0');
+  std::string out(static_cast<size_t>(std::max(0, std::snprintf(nullptr, 0, format, arguments...))), '\0');
   std::snprintf(out.data(), out.size() + 1, format, arguments...);
   return out;
 }
