@@ -24,6 +24,7 @@ namespace lab {
 namespace {
 
 constexpr int64_t first_bucket_bytes = 1 << 20;
+constexpr size_t most_for_pairs = size_t{64} << 20;  // bytes of gradients, of which one more set waits then
 
 }  // namespace
 
@@ -74,7 +75,7 @@ struct GradientReducer::State {
       ranges.push_back(slot.elements);
       std::vector<at::Tensor> views;
       for (const auto& flat : stack) views.push_back(FlatParameters::view(flat, slot));
-      slot_sums.emplace_back(std::move(views));
+      slot_sums.emplace_back(std::move(views), stack.front().nbytes() <= most_for_pairs);
     }
     std::vector<at::Tensor> places;
     for (const auto& flat : stack) places.push_back(flat.narrow(0, p.size(), rider_slots));

@@ -14,22 +14,31 @@ namespace {
 
 constexpr int64_t block_bytes = 8192;  // stays in the nearest cache
 
-// Each of `below`, from the last to the first, is added to the sum so far of left and right; the first
-// becomes all of it. Without any `place` does.
+// A term of a sum: numbers, or the sums of two.
 template <class T>
-void add_up(T* place, const T* left, const T* right, std::span<T* const> below, int64_t count) {
+struct Term {
+  const T* first;
+  const T* second;  // nullptr: there is none
+};
+
+// `to` becomes each of the terms, one after the other, plus what is there so far: at first `numbers`.
+template <class T>
+void add_up(T* to, std::span<const Term<T>> terms, const T* numbers, int64_t count) {
   constexpr int64_t most = block_bytes / static_cast<int64_t>(sizeof(T));
   alignas(64) std::array<T, most> sum;
   work_in_wide_vectors([&](auto) {
+    const auto add = [&](const Term<T>& term, const T* so_far, int64_t first, int64_t n) {
+      const T* a = term.first + first;
+      if (const T* b = term.second; b != nullptr)
+        for (int64_t i = 0; i < n; ++i) sum[static_cast<size_t>(i)] = (a[i] + b[first + i]) + so_far[i];
+      else
+        for (int64_t i = 0; i < n; ++i) sum[static_cast<size_t>(i)] = a[i] + so_far[i];
+    };
     for (int64_t first = 0; first < count; first += most) {
       const int64_t n = std::min(most, count - first);
-      for (int64_t i = 0; i < n; ++i) sum[static_cast<size_t>(i)] = left[first + i] + right[first + i];
-      for (size_t k = below.size(); k > 0; --k) {
-        const T* more = below[k - 1] + first;
-        for (int64_t i = 0; i < n; ++i) sum[static_cast<size_t>(i)] = more[i] + sum[static_cast<size_t>(i)];
-      }
-      T* to = (below.empty() ? place : below.front()) + first;
-      std::copy_n(sum.data(), n, to);
+      add(terms.front(), numbers + first, first, n);
+      for (const Term<T>& term : terms.subspan(1)) add(term, sum.data(), first, n);
+      std::copy_n(sum.data(), n, to + first);
     }
   });
 }
@@ -63,41 +72,58 @@ bool SlotSums::fits(const at::Tensor& gradient) const {
 }
 
 void SlotSums::settle() {
-  if (waiting_.defined()) places_[waits_for_].copy_(waiting_);
-  waiting_.reset();
+  for (const auto& [at, first, second] : waiting_)
+    if (second.defined())
+      at::add_out(places_[at], first, second);
+    else
+      places_[at].copy_(first);
+  waiting_.clear();
+}
+
+void SlotSums::push(size_t at, const at::Tensor& gradient, bool last) {
+  if (!last) {
+    waiting_.push_back({at, gradient, {}});
+    return;
+  }
+  settle();
+  std::memcpy(places_[at].mutable_data_ptr(), gradient.const_data_ptr(), gradient.nbytes());
+}
+
+void SlotSums::merge(const Placement& where, const at::Tensor& gradient) {
+  const auto lowest = static_cast<size_t>(where.depth - where.merges);
+  const auto sum = [&]<class T>(T) {
+    std::array<Term<T>, 64> terms;
+    size_t count = 0, waits = waiting_.size();
+    for (auto at = static_cast<size_t>(where.depth); at-- > lowest;) {
+      if (waits == 0 || waiting_[waits - 1].at != at) {
+        terms[count++] = {places_[at].const_data_ptr<T>(), nullptr};
+        continue;
+      }
+      const auto& [entry, first, second] = waiting_[--waits];
+      terms[count++] = {first.const_data_ptr<T>(), second.defined() ? second.const_data_ptr<T>() : nullptr};
+    }
+    add_up<T>(places_[lowest].data_ptr<T>(), {terms.data(), count}, gradient.const_data_ptr<T>(),
+              gradient.numel());
+    waiting_.resize(waits);
+  };
+  gradient.scalar_type() == torch::kFloat64 ? sum(double{}) : sum(float{});
 }
 
 void SlotSums::add(const Placement& where, const at::Tensor& gradient, bool last) {
-  const bool read_as_it_is = fits(gradient);
-  const auto top = static_cast<size_t>(where.depth);
-  if (where.merges == 0 && read_as_it_is && !last) {
-    settle();
-    waiting_ = gradient;
-    waits_for_ = top;
-    return;
-  }
-  if (where.merges == 0 && read_as_it_is) {
-    settle();
-    std::memcpy(places_[top].mutable_data_ptr(), gradient.const_data_ptr(), gradient.nbytes());
-    return;
-  }
-  if (!read_as_it_is) {
+  if (!fits(gradient)) {
     settle();
     return place(where, places_, gradient);
   }
-  const auto merge = [&]<class T>(T) {
-    const bool waits = waiting_.defined() && waits_for_ == top - 1;
-    T* place = places_[top - 1].data_ptr<T>();
-    std::array<T*, 64> below{};
-    const auto more = static_cast<size_t>(where.merges) - 1;
-    for (size_t k = 0; k < more; ++k) below[k] = places_[top - 1 - more + k].data_ptr<T>();
-    const std::span<T* const> lower(below.data(), more);
-    const T* made = gradient.const_data_ptr<T>();
-    if (!waits) return add_up(place, place, made, lower, gradient.numel());
-    add_up(place, waiting_.const_data_ptr<T>(), made, lower, gradient.numel());
-    waiting_.reset();
-  };
-  gradient.scalar_type() == torch::kFloat64 ? merge(double{}) : merge(float{});
+  const auto top = static_cast<size_t>(where.depth);
+  if (where.merges == 0) return push(top, gradient, last);
+  const bool onto_one = where.merges == 1 && !waiting_.empty() && waiting_.back().at + 1 == top &&
+                        !waiting_.back().second.defined();
+  if (onto_one && keeps_pairs_ && !last) {
+    waiting_.back().second = gradient;
+    return;
+  }
+  merge(where, gradient);
+  if (last) settle();
 }
 
 }  // namespace lab
