@@ -281,7 +281,8 @@ class MachineMonitorTest : public testing::Test {
   std::vector<std::pair<int64_t, std::string>> spooled() const {
     std::vector<std::pair<int64_t, std::string>> points;
     std::ifstream in(run_ / spool_file);
-    for (std::string line; std::getline(in, line);) {
+    // A line that has not ended is still being written.
+    for (std::string line; std::getline(in, line) && !in.eof();) {
       const auto record = nlohmann::json::parse(line);
       if (record.value("metric", "") == machine) points.emplace_back(record.at("iter"), record.at("variant"));
     }
