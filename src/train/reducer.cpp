@@ -24,7 +24,9 @@ namespace lab {
 namespace {
 
 constexpr int64_t first_bucket_bytes = 1 << 20;
-constexpr size_t most_for_pairs = size_t{64} << 20;  // bytes of gradients, of which one more set waits then
+// Bytes of gradients up to which a second set of them waits: of more, the first has left the near caches by
+// then.
+constexpr size_t most_for_pairs = size_t{4} << 20;
 
 }  // namespace
 
