@@ -213,7 +213,8 @@ void Tracking::write_session() const {
   const Log said = session_.line.offline ? log_ : Log::silent();
   try {
     const std::string session = write_offline_session(folder_, name_, access_.offline, said);
-    if (session_.line.offline) log_.info("for Task.import_offline_session: ", session);
+    said.info("for Task.import_offline_session:");
+    said.info("  ", session);
   } catch (const Error& e) {  // the spool has it all: lab_sync --offline can do it again
     log_.warn(e.what());
   }

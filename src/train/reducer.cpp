@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <limits>
 #include <optional>
 
@@ -24,9 +23,9 @@ namespace lab {
 namespace {
 
 constexpr int64_t first_bucket_bytes = 1 << 20;
-// Bytes of gradients up to which a second set of them waits: of more, the first has left the near caches by
+// Bytes of gradients up to which several sets of them wait: of more, the first has left the near caches by
 // then.
-constexpr size_t most_for_pairs = size_t{4} << 20;
+constexpr size_t most_to_keep = size_t{4} << 20;
 
 }  // namespace
 
@@ -51,7 +50,6 @@ struct GradientReducer::State {
   int passes = 1;
   bool last = false, open = false;
   std::vector<int> gradients;        // per slot: how many passes of this micro-batch made one
-  std::vector<at::Tensor> kept;      // per slot: a gradient of which this rank adds up a part, until it has
   std::vector<int64_t> missing;      // per bucket: slots not arrived in the last micro-batch
   std::vector<int64_t> order;        // in which buckets are reduced
   std::vector<int64_t> whole_order;  // in which they became whole in this step's last micro-batch
@@ -77,7 +75,7 @@ struct GradientReducer::State {
       ranges.push_back(slot.elements);
       std::vector<at::Tensor> views;
       for (const auto& flat : stack) views.push_back(FlatParameters::view(flat, slot));
-      slot_sums.emplace_back(std::move(views), stack.front().nbytes() <= most_for_pairs);
+      slot_sums.emplace_back(std::move(views), stack.front().nbytes() <= most_to_keep);
     }
     std::vector<at::Tensor> places;
     for (const auto& flat : stack) places.push_back(flat.narrow(0, p.size(), rider_slots));
@@ -88,7 +86,6 @@ struct GradientReducer::State {
       bucket_of.insert(bucket_of.end(), static_cast<size_t>(buckets[b].slots.count), b);
     for (size_t b = 0; b < buckets.size(); ++b) order.push_back(static_cast<int64_t>(b));
     gradients.assign(ranges.size(), 0);
-    kept.resize(ranges.size());
     require_equal(comm, {"bucket plan", text_of(buckets, dtype_of(p.values().scalar_type()))});
   }
 
@@ -125,14 +122,7 @@ struct GradientReducer::State {
   }
 
   void put(size_t slot, const at::Tensor& gradient) {
-    if (can_stay(slot, gradient)) {
-      const Range whole = parameters.slots()[slot].elements, own = overlap(whole, part);
-      kept[slot] = gradient;
-      bring(slot, {whole.first, own.first - whole.first});
-      bring(slot, {own.end(), whole.end() - own.end()});
-    } else {
-      slot_sums[slot].add(now.placement, gradient, last);
-    }
+    slot_sums[slot].add(now.placement, gradient, last, left_for_finish(slot));
     if (!last) return;
     const size_t bucket = bucket_of[slot];
     missing[bucket] -= 1;
@@ -141,45 +131,35 @@ struct GradientReducer::State {
     if (during_backward) launch_whole_buckets();
   }
 
-  // What this rank adds up of a gradient that is alone on the stack may stay where backward made it: it goes
-  // to the stack chunk by chunk when the chunk is added up, instead of through the memory twice.
-  bool can_stay(size_t slot, const at::Tensor& gradient) const {
-    const at::Tensor& place = slot_sums[slot].places().front();
-    return (in_parts || alone) && last && partials == 1 && now.placement.merges == 0 && gradient.defined() &&
-           overlap(parameters.slots()[slot].elements, part).count > 0 &&
-           gradient.scalar_type() == place.scalar_type() && gradient.strides() == place.strides();
+  // What this rank adds up of the gradient goes to the stack chunk by chunk when the chunk is added up,
+  // instead of through the memory twice.
+  Range left_for_finish(size_t slot) const {
+    if (!in_parts && !alone) return {};
+    const Range whole = parameters.slots()[slot].elements, own = overlap(whole, part);
+    return own.count > 0 ? Range{own.first - whole.first, own.count} : Range{};
   }
 
-  // Copies these elements of a slot's gradient, which stayed where it is, to the stack.
-  void bring(size_t slot, Range elements) {
-    const at::Tensor& gradient = kept[slot];
-    const auto bytes = gradient.element_size();
-    std::memcpy(memory.data.get() + elements.first * bytes,
-                static_cast<const std::byte*>(gradient.const_data_ptr()) +
-                    (elements.first - parameters.slots()[slot].elements.first) * bytes,
-                static_cast<size_t>(elements.count * bytes));
-  }
-
-  void bring_kept(Range chunk) {
-    for (size_t slot = slot_at(chunk.first); slot < kept.size(); ++slot) {
-      const Range elements = parameters.slots()[slot].elements;
+  void make_left(Range chunk) {
+    for (size_t slot = slot_at(chunk.first); slot < slot_sums.size(); ++slot) {
+      const Range elements = parameters.slots()[slot].elements, here = overlap(elements, chunk);
       if (elements.first >= chunk.end()) return;
-      if (kept[slot].defined()) bring(slot, overlap(elements, chunk));
+      slot_sums[slot].make({here.first - elements.first, here.count});
     }
   }
 
-  // A chunk of this rank's sums: in one gradient that stayed, or all of it brought to the stack.
+  // A chunk of this rank's sums: in one gradient, or all of it in the stack.
   const void* sums_of(Range chunk) {
-    const size_t slot = slot_at(chunk.first);
-    const auto bytes = parameters.values().element_size();
-    if (slot < kept.size() && kept[slot].defined()) {
+    if (const size_t slot = slot_at(chunk.first); slot < slot_sums.size()) {
       const Range elements = parameters.slots()[slot].elements;
       if (overlap(elements, chunk) == chunk)
-        return static_cast<const std::byte*>(kept[slot].const_data_ptr()) +
-               (chunk.first - elements.first) * bytes;
+        return slot_sums[slot].sums({chunk.first - elements.first, chunk.count});
     }
-    bring_kept(chunk);
-    return memory.data.get() + chunk.first * bytes;
+    make_left(chunk);
+    return memory.data.get() + chunk.first * parameters.values().element_size();
+  }
+
+  void forget_left() {
+    for (SlotSums& sums : slot_sums) sums.forget();
   }
 
   // The one with this element, or the next behind it.
@@ -242,11 +222,11 @@ struct GradientReducer::State {
     sum.write({parameters.size(), rider_slots}, as_buffer(told));
     means.each_chunk(part, weight_of(told), [&](Range chunk) {
       const Buffer to = mine.slice(chunk.first, chunk.count);
-      bring_kept(chunk);
+      make_left(chunk);
       sum.write(chunk, to);
       return GradientChunk{to.data, to};
     });
-    std::ranges::fill(kept, at::Tensor());
+    forget_left();
     means.add_others(comm);
     return told;
   }
@@ -265,7 +245,7 @@ struct GradientReducer::State {
     means.each_chunk({0, parameters.size()}, weight_of(told), [&](Range chunk) {
       return GradientChunk{sums_of(chunk), mine.slice(chunk.first, chunk.count)};
     });
-    std::ranges::fill(kept, at::Tensor());
+    forget_left();
     note(sums, told, means);
   }
 

@@ -4,7 +4,7 @@
 
 #include <algorithm>
 #include <array>
-#include <cstring>
+#include <cstddef>
 #include <span>
 
 #include "lab/comm/wide.h"
@@ -14,20 +14,20 @@ namespace {
 
 constexpr int64_t block_bytes = 8192;  // stays in the nearest cache
 
-// A term of a sum: numbers, or the sums of two.
+// Numbers of a term of a sum, or of the two whose sums they are.
 template <class T>
-struct Term {
+struct Numbers {
   const T* first;
   const T* second;  // nullptr: there is none
 };
 
 // `to` becomes each of the terms, one after the other, plus what is there so far: at first `numbers`.
 template <class T>
-void add_up(T* to, std::span<const Term<T>> terms, const T* numbers, int64_t count) {
+void add_up(T* to, std::span<const Numbers<T>> terms, const T* numbers, int64_t count) {
   constexpr int64_t most = block_bytes / static_cast<int64_t>(sizeof(T));
   alignas(64) std::array<T, most> sum;
   work_in_wide_vectors([&](auto) {
-    const auto add = [&](const Term<T>& term, const T* so_far, int64_t first, int64_t n) {
+    const auto add = [&](const Numbers<T>& term, const T* so_far, int64_t first, int64_t n) {
       const T* a = term.first + first;
       if (const T* b = term.second; b != nullptr)
         for (int64_t i = 0; i < n; ++i) sum[static_cast<size_t>(i)] = (a[i] + b[first + i]) + so_far[i];
@@ -37,7 +37,7 @@ void add_up(T* to, std::span<const Term<T>> terms, const T* numbers, int64_t cou
     for (int64_t first = 0; first < count; first += most) {
       const int64_t n = std::min(most, count - first);
       add(terms.front(), numbers + first, first, n);
-      for (const Term<T>& term : terms.subspan(1)) add(term, sum.data(), first, n);
+      for (const Numbers<T>& term : terms.subspan(1)) add(term, sum.data(), first, n);
       std::copy_n(sum.data(), n, to + first);
     }
   });
@@ -80,50 +80,73 @@ void SlotSums::settle() {
   waiting_.clear();
 }
 
-void SlotSums::push(size_t at, const at::Tensor& gradient, bool last) {
-  if (!last) {
-    waiting_.push_back({at, gradient, {}});
-    return;
-  }
-  settle();
-  std::memcpy(places_[at].mutable_data_ptr(), gradient.const_data_ptr(), gradient.nbytes());
-}
-
-void SlotSums::merge(const Placement& where, const at::Tensor& gradient) {
-  const auto lowest = static_cast<size_t>(where.depth - where.merges);
-  const auto sum = [&]<class T>(T) {
-    std::array<Term<T>, 64> terms;
-    size_t count = 0, waits = waiting_.size();
-    for (auto at = static_cast<size_t>(where.depth); at-- > lowest;) {
-      if (waits == 0 || waiting_[waits - 1].at != at) {
-        terms[count++] = {places_[at].const_data_ptr<T>(), nullptr};
-        continue;
-      }
-      const auto& [entry, first, second] = waiting_[--waits];
-      terms[count++] = {first.const_data_ptr<T>(), second.defined() ? second.const_data_ptr<T>() : nullptr};
+SlotSums::Sum SlotSums::take_sum(const Placement& where, const at::Tensor& gradient) {
+  Sum sum{static_cast<size_t>(where.depth - where.merges), gradient, {}};
+  for (auto at = static_cast<size_t>(where.depth); at-- > sum.at;) {
+    if (waiting_.empty() || waiting_.back().at != at) {
+      sum.terms.push_back({at, places_[at], {}});
+      continue;
     }
-    add_up<T>(places_[lowest].data_ptr<T>(), {terms.data(), count}, gradient.const_data_ptr<T>(),
-              gradient.numel());
-    waiting_.resize(waits);
-  };
-  gradient.scalar_type() == torch::kFloat64 ? sum(double{}) : sum(float{});
+    sum.terms.push_back(std::move(waiting_.back()));
+    waiting_.pop_back();
+  }
+  return sum;
 }
 
-void SlotSums::add(const Placement& where, const at::Tensor& gradient, bool last) {
+void SlotSums::make(const Sum& sum, Range elements) {
+  if (elements.count == 0) return;
+  const auto make_of = [&]<class T>(T) {
+    const auto numbers_of = [&](const at::Tensor& tensor) {
+      return tensor.const_data_ptr<T>() + elements.first;
+    };
+    T* to = places_[sum.at].data_ptr<T>() + elements.first;
+    if (sum.terms.empty()) {
+      std::copy_n(numbers_of(sum.gradient), elements.count, to);
+      return;
+    }
+    std::array<Numbers<T>, 64> terms;
+    size_t count = 0;
+    for (const Term& term : sum.terms)
+      terms[count++] = {numbers_of(term.first), term.second.defined() ? numbers_of(term.second) : nullptr};
+    add_up<T>(to, {terms.data(), count}, numbers_of(sum.gradient), elements.count);
+  };
+  sum.gradient.scalar_type() == torch::kFloat64 ? make_of(double{}) : make_of(float{});
+}
+
+void SlotSums::add(const Placement& where, const at::Tensor& gradient, bool last, Range later) {
+  forget();
   if (!fits(gradient)) {
     settle();
     return place(where, places_, gradient);
   }
   const auto top = static_cast<size_t>(where.depth);
-  if (where.merges == 0) return push(top, gradient, last);
+  if (where.merges == 0 && !last) {
+    waiting_.push_back({top, gradient, {}});
+    return;
+  }
   const bool onto_one = where.merges == 1 && !waiting_.empty() && waiting_.back().at + 1 == top &&
                         !waiting_.back().second.defined();
-  if (onto_one && keeps_pairs_ && !last) {
+  if (onto_one && keeps_gradients_ && !last) {
     waiting_.back().second = gradient;
     return;
   }
-  merge(where, gradient);
+  Sum sum = take_sum(where, gradient);
   if (last) settle();
+  if (!last || (where.merges > 0 && !keeps_gradients_)) later = {};
+  make(sum, {0, later.first});
+  make(sum, {later.end(), gradient.numel() - later.end()});
+  if (later.count > 0) left_ = std::move(sum);
+}
+
+void SlotSums::make(Range elements) {
+  if (left_.gradient.defined()) make(left_, elements);
+}
+
+const void* SlotSums::sums(Range elements) {
+  const bool as_made = left_.gradient.defined() && left_.at == 0 && left_.terms.empty();
+  if (!as_made) make(elements);
+  const at::Tensor& from = as_made ? left_.gradient : places_.front();
+  return static_cast<const std::byte*>(from.const_data_ptr()) + elements.first * from.element_size();
 }
 
 }  // namespace lab

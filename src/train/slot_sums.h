@@ -4,42 +4,59 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <utility>
 #include <vector>
 
+#include "lab/core/range.h"
 #include "lab/train/step_plan.h"
 
 namespace lab {
 
 // On processors gradients go through the memory as seldom as can be: one that the next is added to waits
 // where backward made it, two that are one entry may wait for the third, and what a leaf's is added to is
-// read and written once, whatever it merges with. The order of the additions, and so the bits, are those of
-// doing one after the other. One thread.
+// read and written once, whatever it merges with. A step's last sum may be made later, piece by piece, by
+// whom its pieces are for. The order of the additions, and so the bits, are those of doing one after the
+// other. One thread.
 class SlotSums {
  public:
-  // keeps_pairs: two gradients may wait, so that up to three of a parameter are in memory at a time.
-  explicit SlotSums(std::vector<at::Tensor> places, bool keeps_pairs = false)
-      : places_(std::move(places)), keeps_pairs_(keeps_pairs) {}
+  // keeps_gradients: up to four of a parameter may be in memory at a time, instead of two.
+  explicit SlotSums(std::vector<at::Tensor> places, bool keeps_gradients = false)
+      : places_(std::move(places)), keeps_gradients_(keeps_gradients) {}
   // places()[0] is the lowest entry.
   const std::vector<at::Tensor>& places() const { return places_; }
 
   // Adds a micro-batch's gradient, undefined for zeros, which nobody changes any more. Behind the step's
-  // `last` all of it is in its places.
-  void add(const Placement& where, const at::Tensor& gradient, bool last);
+  // `last` all of it is in its places, but for what the sum it ends in has of the elements `later`, numbered
+  // from the gradient's first: that may be left to make(). It is gone with the next add(), or forget().
+  void add(const Placement& where, const at::Tensor& gradient, bool last, Range later = {});
+  // Brings these elements to their place, if they are left: once for each.
+  void make(Range elements);
+  // The sums of these elements: made and in places()[0], or where backward made them.
+  const void* sums(Range elements);
+  void forget() { left_ = {}; }
 
  private:
   // What is to be the entry `at`: a gradient, or the sum of two.
-  struct Waiting {
+  struct Term {
     size_t at = 0;
     at::Tensor first, second;
   };
+  // Each of the terms, one after the other, plus what is there so far: at first the gradient. To be the entry
+  // `at`.
+  struct Sum {
+    size_t at = 0;
+    at::Tensor gradient;
+    std::vector<Term> terms;
+  };
   bool fits(const at::Tensor& gradient) const;
-  void push(size_t at, const at::Tensor& gradient, bool last);
-  void merge(const Placement& where, const at::Tensor& gradient);
+  Sum take_sum(const Placement& where, const at::Tensor& gradient);
+  void make(const Sum& sum, Range elements);
   void settle();
 
   std::vector<at::Tensor> places_;
-  bool keeps_pairs_;
-  std::vector<Waiting> waiting_;  // the topmost entries, from the lowest on
+  bool keeps_gradients_;
+  std::vector<Term> waiting_;  // the topmost entries, from the lowest on
+  Sum left_;                   // without gradient: nothing
 };
 
 }  // namespace lab

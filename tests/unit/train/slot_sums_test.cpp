@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 #include <torch/types.h>
 
+#include <cstring>
+
 namespace {
 
 constexpr int most_entries = 4;
@@ -41,33 +43,70 @@ std::vector<lab::Placement> onto_one(int count) {
   return out;
 }
 
-void check(const std::vector<lab::Placement>& steps, at::ScalarType type, bool keeps_pairs, int without) {
+// What add() left is made in two pieces, of which the second may stay where backward made it.
+void make_rest(lab::SlotSums& sums, lab::Range later, const at::Tensor& plain, int entries) {
+  const lab::Range head{later.first, later.count / 3}, tail{head.end(), later.count - head.count};
+  sums.make(head);
+  if (entries > 1) return sums.make(tail);
+  const at::Tensor expected = plain.flatten().narrow(0, tail.first, tail.count);
+  const at::Tensor place = sums.places()[0].flatten().narrow(0, tail.first, tail.count);
+  const void* found = sums.sums(tail);
+  ASSERT_EQ(std::memcmp(found, expected.const_data_ptr(), expected.nbytes()), 0);
+  if (found != place.const_data_ptr()) sums.make(tail);
+}
+
+void check(const std::vector<lab::Placement>& steps, at::ScalarType type, bool keeps, int without,
+           lab::Range later = {}) {
   auto plain = places(type);
-  lab::SlotSums sums(places(type), keeps_pairs);
+  lab::SlotSums sums(places(type), keeps);
   for (int repeat = 0; repeat < 2; ++repeat) {
     for (size_t i = 0; i < steps.size(); ++i) {
       const at::Tensor gradient =
           static_cast<int>(i) == without ? at::Tensor() : torch::randn({70, 41}, type);
       add_plainly(plain, steps[i], gradient);
-      sums.add(steps[i], gradient, i + 1 == steps.size());
+      sums.add(steps[i], gradient, i + 1 == steps.size(), later);
     }
     const int entries = steps.back().depth + 1 - steps.back().merges;
+    make_rest(sums, later, plain[0], entries);
     for (size_t k = 0; k < static_cast<size_t>(entries); ++k)
       ASSERT_TRUE(torch::equal(sums.places()[k], plain[k]))
-          << steps.size() << " gradients, entry " << k << ", pairs " << keeps_pairs << ", without "
-          << without;
+          << steps.size() << " gradients, entry " << k << ", keeps " << keeps << ", without " << without
+          << ", later " << later.first << " + " << later.count;
   }
 }
 
 TEST(SlotSums, HaveTheBitsOfOneAdditionAfterTheOther) {
   torch::manual_seed(4);
   for (const auto type : {torch::kFloat32, torch::kFloat64})
-    for (const bool keeps_pairs : {false, true})
+    for (const bool keeps : {false, true})
       for (int count = 1; count <= 8; ++count)
-        for (const int without : {-1, 0, 1, 2, 3, count - 1}) {
-          check(onto_one(count), type, keeps_pairs, without);
-          for (int first = 0; first < 8; ++first) check(of_tree(first, count), type, keeps_pairs, without);
-        }
+        for (const int without : {-1, 0, 1, 2, 3, count - 1})
+          for (const lab::Range later : {lab::Range{}, lab::Range{0, 2870}, lab::Range{1000, 1870}}) {
+            check(onto_one(count), type, keeps, without, later);
+            for (int first = 0; first < 8; ++first) check(of_tree(first, count), type, keeps, without, later);
+          }
+}
+
+TEST(SlotSums, LeaveASumToItsPieces) {
+  for (const bool keeps : {false, true}) {
+    lab::SlotSums sums(places(torch::kFloat32), keeps);
+    const at::Tensor first = torch::ones({70, 41}), second = torch::full({70, 41}, 2.0);
+    sums.add({0, 0}, first, true, {1000, 100});
+    const at::Tensor made = sums.places()[0].flatten();
+    EXPECT_EQ(made[999].item<float>(), 1);
+    EXPECT_EQ(made[1000].item<float>(), 1e3);  // left, and used where backward made it
+    EXPECT_EQ(sums.sums({1000, 100}), first.const_data_ptr<float>() + 1000);
+    sums.make({1000, 50});
+    EXPECT_EQ(made[1049].item<float>(), 1);
+    EXPECT_EQ(made[1050].item<float>(), 1e3);
+
+    sums.add({0, 0}, first, false);
+    sums.add({1, 1}, second, true, {1000, 100});
+    EXPECT_EQ(made[1100].item<float>(), 3);
+    EXPECT_EQ(made[1050].item<float>(), keeps ? 1e3 : 3);
+    EXPECT_EQ(sums.sums({1050, 50}), made.const_data_ptr<float>() + 1050);
+    EXPECT_EQ(made[1050].item<float>(), 3);
+  }
 }
 
 }  // namespace
