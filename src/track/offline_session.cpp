@@ -124,8 +124,10 @@ Json models_of(const SpoolDigest& digest, const std::string& run_folder, const s
     if (!destination.empty()) entry["output_uri"] = destination;
     models.push_back(entry);
   }
-  if (!models.empty() && destination.empty() && digest.task->output_uri != "false")
-    log.info("models go by their paths: no file server is configured");
+  if (!models.empty() && destination.empty() && digest.task->output_uri != "false") {
+    log.info("models go by their paths: no file server is configured; with one:");
+    log.info("  lab_sync --offline ", run_folder);
+  }
   return models;
 }
 

@@ -131,8 +131,8 @@ struct GradientReducer::State {
     if (during_backward) launch_whole_buckets();
   }
 
-  // What this rank adds up of the gradient goes to the stack chunk by chunk when the chunk is added up,
-  // instead of through the memory twice.
+  // What this rank adds up of the gradient may be left until the chunk is added up, instead of going through
+  // the memory twice.
   Range left_for_finish(size_t slot) const {
     if (!in_parts && !alone) return {};
     const Range whole = parameters.slots()[slot].elements, own = overlap(whole, part);

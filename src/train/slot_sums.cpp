@@ -115,6 +115,7 @@ void SlotSums::make(const Sum& sum, Range elements) {
 
 void SlotSums::add(const Placement& where, const at::Tensor& gradient, bool last, Range later) {
   forget();
+  if (where.depth == 0) waiting_.clear();  // of a step that was not ended
   if (!fits(gradient)) {
     settle();
     return place(where, places_, gradient);
@@ -135,11 +136,13 @@ void SlotSums::add(const Placement& where, const at::Tensor& gradient, bool last
   if (!last || (where.merges > 0 && !keeps_gradients_)) later = {};
   make(sum, {0, later.first});
   make(sum, {later.end(), gradient.numel() - later.end()});
-  if (later.count > 0) left_ = std::move(sum);
+  if (later.count == 0) return;
+  left_ = std::move(sum);
+  left_elements_ = later;
 }
 
 void SlotSums::make(Range elements) {
-  if (left_.gradient.defined()) make(left_, elements);
+  if (left_.gradient.defined()) make(left_, overlap(elements, left_elements_));
 }
 
 const void* SlotSums::sums(Range elements) {

@@ -70,6 +70,11 @@ class Sides:
         [command] = on_cores([self.build / "bare_bench", network, batch, DIGITS], 1)
         return self._group(f"bare libtorch, {network}", [command], 1, {**PEER, **SAME_ALLOCATOR})
 
+    def means(self, network, weight, program):
+        """A step's division of the gradients, by itself."""
+        [command] = on_cores([self.build / program, network, weight], 1)
+        return self._group(f"means of gradients, {network}", [command], 1, SAME_ALLOCATOR)
+
     def sums(self, size, ranks=2):
         return self._lab(f"lab, {size} bytes", ranks, self.build / "reduce_bench", size)
 

@@ -15,30 +15,32 @@
 
 namespace {
 
-// Twelve parameters of about 40 KiB.
-torch::nn::Sequential deep_net() {
+// Six weights and biases, of about 80 KiB each if they are 100 wide.
+torch::nn::Sequential deep_net(int64_t width = 100) {
   torch::manual_seed(1);
   torch::nn::Sequential net;
-  for (int i = 0; i < 6; ++i) net->push_back(torch::nn::Linear(100, 100));
+  for (int i = 0; i < 6; ++i) net->push_back(torch::nn::Linear(width, width));
   net->to(torch::kFloat64);
   return net;
 }
 
-at::Tensor all_inputs() {
+at::Tensor all_inputs(int64_t width = 100) {
   torch::manual_seed(2);
-  return torch::randn({24, 100}, torch::kFloat64);
+  return torch::randn({24, width}, torch::kFloat64);
 }
 
-// One step over `samples` of 24 inputs; loss: sum of squares.
+// One step over `samples` of 24 inputs, in numerics.accumulate batches; loss: sum of squares.
 lab::StepSums run_step(lab::GradientReducer& reducer, torch::nn::Sequential& net,
                        const lab::Numerics& numerics, int64_t samples) {
   auto& comm = test_group();
-  const auto list = lab::micro_batches(numerics, samples, samples, 0, comm.rank(), comm.size());
+  const at::Tensor inputs = all_inputs((*net)[0]->as<torch::nn::Linear>()->options.in_features());
+  const int64_t batch = (samples + numerics.accumulate - 1) / numerics.accumulate;
+  const auto list = lab::micro_batches(numerics, samples, batch, 0, comm.rank(), comm.size());
   for (size_t i = 0; i < list.size(); ++i) {
     const lab::Range positions = list[i].positions;
     lab::WeightedSum loss;
     if (positions.count > 0) {
-      loss.sum = net->forward(all_inputs().narrow(0, positions.first, positions.count)).pow(2).sum();
+      loss.sum = net->forward(inputs.narrow(0, positions.first, positions.count)).pow(2).sum();
       loss.weight = torch::full({}, static_cast<double>(positions.count), torch::kFloat64);
     }
     reducer.arm(list[i], loss, i + 1 == list.size());
@@ -180,7 +182,7 @@ TEST_P(ReducerTest, ANonFiniteGradientOnOneRankIsSeenByAll) {
   EXPECT_FALSE(reducer.finish().told().finite);
 }
 
-// Of about 15 units.
+// Of about 15 units, or many.
 lab::Range part_of_this_rank(lab::FlatParameters& parameters) {
   const auto& comm = test_group();
   const int64_t unit = lab::part_unit;
@@ -188,28 +190,34 @@ lab::Range part_of_this_rank(lab::FlatParameters& parameters) {
   return {units.first * unit, std::min(units.end() * unit, parameters.size()) - units.first * unit};
 }
 
+// 300 wide the gradients are over 4 MiB, so that no more of them wait than must.
 TEST_P(ReducerTest, PartsHaveTheBitsOfTheWholeSum) {
-  auto net = deep_net();
-  lab::FlatParameters parameters(*net);
-  lab::GradientReducer reducer(test_group(), parameters, {numerics, 0.1, true, true});
-  const lab::Range part = part_of_this_rank(parameters);
-  for (const int64_t samples : {24, 17, 3, 1}) {
-    reducer.want({0, parameters.size()});
-    auto whole = run_step(reducer, net, numerics, samples);
-    whole.gradients = whole.gradients.clone();
-    reducer.want(part);
-    for (int step = 0; step < 2; ++step) {
-      const auto sums = run_step(reducer, net, numerics, samples);
-      ASSERT_EQ(sums.part, part);
-      EXPECT_TRUE(torch::equal(sums.gradients.narrow(0, part.first, part.count),
-                               whole.gradients.narrow(0, part.first, part.count)));
-      EXPECT_EQ(sums.told().loss_sum, whole.told().loss_sum);
-      EXPECT_EQ(sums.told().loss_weight, whole.told().loss_weight);
-      EXPECT_EQ(sums.told().norm, whole.told().norm);
-      EXPECT_TRUE(sums.told().finite);
+  for (const int64_t width : {100, 300})
+    for (const int64_t accumulate : {1, 3}) {
+      numerics.accumulate = accumulate;
+      auto net = deep_net(width);
+      lab::FlatParameters parameters(*net);
+      lab::GradientReducer reducer(test_group(), parameters, {numerics, 0.1, true, true});
+      const lab::Range part = part_of_this_rank(parameters);
+      for (const int64_t samples : {24, 17, 3, 1}) {
+        reducer.want({0, parameters.size()});
+        auto whole = run_step(reducer, net, numerics, samples);
+        whole.gradients = whole.gradients.clone();
+        reducer.want(part);
+        for (int step = 0; step < 2; ++step) {
+          const auto sums = run_step(reducer, net, numerics, samples);
+          ASSERT_EQ(sums.part, part);
+          EXPECT_TRUE(torch::equal(sums.gradients.narrow(0, part.first, part.count),
+                                   whole.gradients.narrow(0, part.first, part.count)))
+              << width << " wide, " << accumulate << " batches, " << samples << " samples";
+          EXPECT_EQ(sums.told().loss_sum, whole.told().loss_sum);
+          EXPECT_EQ(sums.told().loss_weight, whole.told().loss_weight);
+          EXPECT_EQ(sums.told().norm, whole.told().norm);
+          EXPECT_TRUE(sums.told().finite);
+        }
+        EXPECT_NEAR(whole.told().norm / whole.gradients.norm().item<double>(), 1, 1e-14);
+      }
     }
-    EXPECT_NEAR(whole.told().norm / whole.gradients.norm().item<double>(), 1, 1e-14);
-  }
 }
 
 TEST_P(ReducerTest, ANonFiniteElementInOnePartIsSeenByAll) {
