@@ -9,32 +9,15 @@
 #include <ATen/ops/_fused_adamw.h>
 #include <torch/nn.h>
 
+#include "bench/digits.h"
 #include "bench/line.h"
 #include "bench/networks.h"
-#include "lab/data/reader.h"
-#include "lab/lab.h"
 
 namespace {
 
-struct Digits {
-  at::Tensor images, labels;
-};
-
-// All 6,000 of them, as a network wants them.
-Digits read_digits(const std::string& path) {
-  const lab::Source source(lab::hdf5(path, {"images", "labels"}), lab::read_layout(path));
-  const auto batch = lab::make_batch(
-      source, {lab::divide("images", 255), lab::add_channel("images"), lab::class_index("labels", 10)}, {},
-      {0, {0, source.size()}});
-  const auto tensor = [&](size_t i, at::ScalarType type) {
-    return torch::from_blob(batch.parts[i].bytes.get(), batch.parts[i].shape, type).clone();
-  };
-  return {tensor(0, torch::kFloat32), tensor(1, torch::kInt64)};
-}
-
 class Loop {
  public:
-  Loop(const std::string& network, int64_t batch, Digits digits)
+  Loop(const std::string& network, int64_t batch, bench::Digits digits)
       : layers_(bench::network(network)), digits_(std::move(digits)), batch_(batch) {
     for (const auto& parameter : layers_->parameters()) {
       parameters_.push_back(parameter);
@@ -68,7 +51,7 @@ class Loop {
   }
 
   torch::nn::Sequential layers_;
-  Digits digits_;
+  bench::Digits digits_;
   int64_t batch_, at_ = 0;
   std::vector<at::Tensor> parameters_, averages_, squares_, steps_;
 };
@@ -79,7 +62,7 @@ int main(int argc, char** argv) {
   if (argc != 4) return 64;
   at::set_num_threads(1);
   torch::manual_seed(0);
-  Loop loop(argv[1], std::atoll(argv[2]), read_digits(argv[3]));
+  Loop loop(argv[1], std::atoll(argv[2]), bench::read_digits(argv[3]));
   const bench::Line line;
   while (const int64_t count = line.told()) {
     const auto start = std::chrono::steady_clock::now();

@@ -16,10 +16,10 @@
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 #include <torch/csrc/distributed/c10d/reducer.hpp>
 
+#include "bench/digits.h"
 #include "bench/line.h"
 #include "bench/networks.h"
 #include "lab/core/process.h"
-#include "lab/data/reader.h"
 
 namespace {
 
@@ -88,28 +88,12 @@ class Ddp {
   std::unique_ptr<c10d::Reducer> reducer_;
 };
 
-struct Digits {
-  at::Tensor images, labels;
-};
-
-// All 6,000 of them, as a network wants them.
-Digits read_digits(const std::string& path) {
-  const lab::Source source(lab::hdf5(path, {"images", "labels"}), lab::read_layout(path));
-  const auto batch = lab::make_batch(
-      source, {lab::divide("images", 255), lab::add_channel("images"), lab::class_index("labels", 10)}, {},
-      {0, {0, source.size()}});
-  const auto tensor = [&](size_t i, at::ScalarType type) {
-    return torch::from_blob(batch.parts[i].bytes.get(), batch.parts[i].shape, type).clone();
-  };
-  return {tensor(0, torch::kFloat32), tensor(1, torch::kInt64)};
-}
-
 std::function<double(int64_t)> steps(const std::string& network, int64_t batch, const std::string& data,
                                      const Group& group) {
   torch::manual_seed(0);
   auto layers = bench::network(network);
   const auto ddp = std::make_shared<Ddp>(layers->parameters(), group);
-  const Digits digits = read_digits(data);
+  const bench::Digits digits = bench::read_digits(data);
   const int64_t whole = digits.labels.numel() / (batch * group->getSize());
   return [=, at = int64_t{0}](int64_t count) mutable {
     double sum = 0;
