@@ -47,7 +47,7 @@ std::vector<lab::Placement> onto_one(int count) {
 void make_rest(lab::SlotSums& sums, lab::Range later, const at::Tensor& plain, int entries) {
   const lab::Range head{later.first, later.count / 3}, tail{head.end(), later.count - head.count};
   sums.make(head);
-  if (entries > 1) return sums.make(tail);
+  if (entries > 1 || tail.count == 0) return sums.make(tail);
   const at::Tensor expected = plain.flatten().narrow(0, tail.first, tail.count);
   const at::Tensor place = sums.places()[0].flatten().narrow(0, tail.first, tail.count);
   const void* found = sums.sums(tail);
