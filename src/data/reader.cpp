@@ -164,7 +164,7 @@ HostBatch make_batch(const Source& source, const Transforms& transforms, const R
 // How many batches like this one are made ahead if they are small. To be woken for each of them would cost
 // the thread that trains more than the batch: on the same core it would be interrupted at each step.
 size_t small_depth(const HostBatch& batch, size_t bytes_of_all) {
-  constexpr size_t most = 16;
+  constexpr size_t most = 64;
   size_t bytes = 0;
   for (const HostBatch::Part& part : batch.parts)
     bytes += static_cast<size_t>(

@@ -39,6 +39,7 @@ struct GradientReducer::State {
   bool alone = false;               // one rank, on a processor
   BufferMemory memory;              // of the stack, which other ranks of the node may see
   std::vector<at::Tensor> stack;    // partial sums; flat gradients plus the riders
+  at::Tensor flat_gradients;        // the lowest, without the riders
   std::vector<SlotSums> slot_sums;  // per slot
   std::optional<SlotSums> rider_sums;
   std::vector<Bucket> buckets;
@@ -69,6 +70,7 @@ struct GradientReducer::State {
     as_bf16 = options.bf16_between_nodes && p.type() == torch::kFloat32;
     const int64_t total = p.size() + 64 / p.values().element_size();
     make_stack(total);
+    flat_gradients = stack.front().narrow(0, 0, p.size());
     partials = partial_sums(numerics, c.rank(), c.size());
     std::vector<Range> ranges;
     for (const auto& slot : p.slots()) {
@@ -334,7 +336,7 @@ StepSums GradientReducer::finish() {
   s.close_micro_batch();
   const torch::NoGradGuard no_grad;
   StepSums sums;
-  sums.gradients = s.stack.front().narrow(0, 0, s.parameters.size());
+  sums.gradients = s.flat_gradients;
   sums.part = s.in_parts ? s.part : Range{0, s.parameters.size()};
   if (s.in_parts) {
     GradientMeans means(s.parameters.size(), s.norm);

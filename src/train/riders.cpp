@@ -1,5 +1,6 @@
 #include "train/riders.h"
 
+#include <ATen/EmptyTensor.h>
 #include <torch/types.h>
 
 #include <algorithm>
@@ -16,11 +17,10 @@ double number_at(const at::Tensor& numbers, int64_t i) {
   return numbers.reshape({-1})[i].item<double>();
 }
 
-}  // namespace
-
-at::Tensor tensor_of(std::span<const double> numbers, at::ScalarType type) {
-  if (type != torch::kFloat64 && type != torch::kFloat32) return tensor_of(numbers, torch::kFloat64).to(type);
-  const at::Tensor out = torch::empty({std::ssize(numbers)}, type);
+at::Tensor tensor_of(std::span<const double> numbers, at::IntArrayRef sizes, at::ScalarType type) {
+  if (type != torch::kFloat64 && type != torch::kFloat32)
+    return tensor_of(numbers, sizes, torch::kFloat64).to(type);
+  const at::Tensor out = at::detail::empty_cpu(sizes, type);
   if (type == torch::kFloat64)
     std::ranges::copy(numbers, out.data_ptr<double>());
   else
@@ -28,7 +28,13 @@ at::Tensor tensor_of(std::span<const double> numbers, at::ScalarType type) {
   return out;
 }
 
-at::Tensor scalar_of(double number, at::ScalarType type) { return tensor_of({&number, 1}, type).squeeze_(0); }
+}  // namespace
+
+at::Tensor tensor_of(std::span<const double> numbers, at::ScalarType type) {
+  return tensor_of(numbers, {std::ssize(numbers)}, type);
+}
+
+at::Tensor scalar_of(double number, at::ScalarType type) { return tensor_of({&number, 1}, {}, type); }
 
 at::Tensor riders(const WeightedSum& loss, const StepNotes& notes, const at::TensorOptions& options) {
   if (options.device().is_cpu()) {

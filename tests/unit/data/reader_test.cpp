@@ -312,9 +312,9 @@ TEST_F(ReaderTest, ReadsMoreSmallBatchesAhead) {
     return BatchRequest{0, {0, 1}};
   };
   constexpr size_t batch_bytes = 3 * 4 + 1;
-  for (const size_t depth : {size_t{10}, size_t{16}}) {
+  for (const size_t depth : {size_t{10}, size_t{64}}) {
     asked = 0;
-    const Reader reader(source, {}, {.small_bytes = depth < 16 ? depth * batch_bytes : size_t{1} << 20},
+    const Reader reader(source, {}, {.small_bytes = depth < 64 ? depth * batch_bytes : size_t{1} << 20},
                         plan);
     for (int seen = asked; std::cmp_less(seen, depth); seen = asked) asked.wait(seen);
     std::this_thread::sleep_for(std::chrono::milliseconds(20));
