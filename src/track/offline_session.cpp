@@ -125,8 +125,8 @@ Json models_of(const SpoolDigest& digest, const std::string& run_folder, const s
     models.push_back(entry);
   }
   if (!models.empty() && destination.empty() && digest.task->output_uri != "false") {
-    log.info("models go by their paths: no file server is configured; with one:");
-    log.info("  lab_sync --offline ", run_folder);
+    log.info("models go by their paths: no file server is configured");
+    log.info("once one is: lab_sync --offline ", run_folder);
   }
   return models;
 }
