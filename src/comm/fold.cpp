@@ -46,6 +46,12 @@ void combine_at(int64_t i, const T* left, const T* right, Op op, To*... to) {
   (std::memcpy(to + i, &a, sizeof a), ...);
 }
 
+// What another rank wrote, and this one only reads, stays in that one's cache.
+template <bool to_write, class T>
+void fetch(const T* numbers, int64_t ahead) {
+  __builtin_prefetch(reinterpret_cast<const char*>(numbers) + ahead, to_write);
+}
+
 // Each `to` becomes left op right, which it may be the same as. `ahead`: bytes behind what is read that will
 // be read soon. Hardware alone fetches no further than to the end of a page.
 template <size_t bytes, class T, class Op, class... To>
@@ -54,8 +60,9 @@ void combine(const T* left, const T* right, int64_t n, int64_t ahead, Op op, To*
   constexpr int64_t line = line_bytes / static_cast<int64_t>(sizeof(T));
   int64_t i = 0;
   for (; i + line <= n; i += line) {
-    __builtin_prefetch(reinterpret_cast<const char*>(left + i) + ahead, 1);
-    __builtin_prefetch(reinterpret_cast<const char*>(right + i) + ahead, 1);
+    (fetch<true>(to + i, ahead), ...);
+    fetch<false>(left + i, ahead);
+    fetch<false>(right + i, ahead);
     for (int64_t k = i; k < i + line; k += bytes / sizeof(T)) combine_at<V>(k, left, right, op, to...);
   }
   for (; i < n; ++i) combine_at<T>(i, left, right, op, to...);

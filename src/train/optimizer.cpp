@@ -1,5 +1,6 @@
 #include "lab/train/optimizer.h"
 
+#include <ATen/Parallel.h>
 #include <ATen/ops/_fused_adam.h>
 #include <ATen/ops/_fused_adamw.h>
 #include <ATen/ops/_fused_sgd.h>
@@ -8,10 +9,13 @@
 #include <algorithm>
 
 #include "lab/core/error.h"
+#include "train/adam_update.h"
 #include "train/optimizer_rules.h"
 
 namespace lab {
 namespace {
+
+constexpr int64_t elements_of_a_thread = 1 << 15;  // at least, where a rank has several
 
 std::optional<at::Tensor> if_defined(const at::Tensor& tensor) {
   return tensor.defined() ? std::optional(tensor) : std::nullopt;
@@ -56,7 +60,9 @@ NamedState named(const std::vector<std::string>& names, const std::vector<at::Te
   return out;
 }
 
-// Adam and AdamW. A fused kernel takes lists of tensors, and so one call for each group.
+// Adam and AdamW. On processors by an update of our own: torch's kernel waits for the memory where this one
+// fetches ahead, and divides twice for each element. On a GPU a fused kernel takes lists of tensors, and so
+// one call for each group.
 template <class Plan>
 class FlatAdam final : public Optimizer {
  public:
@@ -72,24 +78,16 @@ class FlatAdam final : public Optimizer {
 
   void step(at::Tensor& parameters, at::Tensor& gradients, const at::Tensor& divisor, const at::Tensor& skip,
             const std::vector<double>& rates) override {
+    if (parameters.is_cpu() && skip.defined() && skip.item<float>() != 0) return;
     steps_.add_(1);
-    if (skip.defined() && !(skip.is_cpu() && skip.item<float>() == 0))
+    if (!parameters.is_cpu() && skip.defined())
       steps_.sub_(skip);  // what is skipped is no step of the averages
+    if (parameters.is_cpu() && divisor.defined()) gradients.div_(divisor);
     const Pieces values = cut_.of(parameters), sums = cut_.of(gradients);
-    for (size_t g = 0; g < cut_.groups(); ++g) {
-      if (values[g].empty()) continue;
-      const Plan& plan = plans_[g];
-      const std::vector<at::Tensor> steps(values[g].size(), steps_);
-      const auto update = [&](const auto& kernel) {
-        kernel(values[g], sums[g], pieces_[0][g], pieces_[1][g], pieces_[2][g], steps, rates.at(g),
-               plan.beta1, plan.beta2, plan.weight_decay, plan.eps, plan.amsgrad, /*maximize=*/false,
-               if_defined(divisor), if_defined(skip));
-      };
-      if constexpr (std::is_same_v<Plan, AdamW>)
-        update([](const auto&... words) { at::_fused_adamw_(words...); });
-      else
-        update([](const auto&... words) { at::_fused_adam_(words...); });
-    }
+    for (size_t g = 0; g < cut_.groups(); ++g)
+      if (!values[g].empty())
+        parameters.is_cpu() ? update_here(g, values[g], sums[g], rates.at(g))
+                            : update_there(g, values[g], sums[g], rates.at(g), divisor, skip);
   }
   std::string name() const override { return name_of(plans_.front()); }
   NamedState flat_state() const override { return named(names_, states_); }
@@ -97,6 +95,48 @@ class FlatAdam final : public Optimizer {
   void set_steps(int64_t steps) override { steps_.fill_(steps); }
 
  private:
+  using Tensors = std::vector<at::Tensor>;
+
+  void update_here(size_t g, const Tensors& values, const Tensors& means, double rate) {
+    const Plan& p = plans_[g];
+    const detail::AdamStep step = {.rate = rate,
+                                   .beta1 = p.beta1,
+                                   .beta2 = p.beta2,
+                                   .eps = p.eps,
+                                   .weight_decay = p.weight_decay,
+                                   .decoupled = std::is_same_v<Plan, AdamW>,
+                                   .number = steps()};
+    for (size_t i = 0; i < values.size(); ++i) {
+      const auto update_as = [&]<class T>(T) {
+        at::parallel_for(0, values[i].numel(), elements_of_a_thread, [&](int64_t first, int64_t end) {
+          const auto at = [first](const at::Tensor& tensor) { return tensor.data_ptr<T>() + first; };
+          detail::update<T>(step,
+                            {.parameters = at(values[i]),
+                             .gradients = at(means[i]),
+                             .average = at(pieces_[0][g][i]),
+                             .squares = at(pieces_[1][g][i]),
+                             .largest = p.amsgrad ? at(pieces_[2][g][i]) : nullptr},
+                            end - first);
+        });
+      };
+      values[i].scalar_type() == torch::kFloat64 ? update_as(double{}) : update_as(float{});
+    }
+  }
+
+  void update_there(size_t g, const Tensors& values, const Tensors& sums, double rate,
+                    const at::Tensor& divisor, const at::Tensor& skip) {
+    const Plan& p = plans_[g];
+    const Tensors steps(values.size(), steps_);
+    const auto update = [&](const auto& kernel) {
+      kernel(values, sums, pieces_[0][g], pieces_[1][g], pieces_[2][g], steps, rate, p.beta1, p.beta2,
+             p.weight_decay, p.eps, p.amsgrad, /*maximize=*/false, if_defined(divisor), if_defined(skip));
+    };
+    if constexpr (std::is_same_v<Plan, AdamW>)
+      update([](const auto&... words) { at::_fused_adamw_(words...); });
+    else
+      update([](const auto&... words) { at::_fused_adam_(words...); });
+  }
+
   std::vector<Plan> plans_;
   Cut cut_;
   std::vector<std::string> names_;

@@ -18,7 +18,7 @@ namespace detail {
 // The compiler makes one function of the work and all that it calls, with vectors of 256 bits. Numbers are
 // the same: no operation is another one, and none are fused.
 template <class Work>
-[[gnu::target("avx2"), gnu::flatten, gnu::noinline]] void work_in_avx2(const Work& work) {
+[[gnu::target("avx2,prfchw"), gnu::flatten, gnu::noinline]] void work_in_avx2(const Work& work) {
   work(VectorBytes<32>());
 }
 
@@ -34,10 +34,35 @@ void work_in_wide_vectors(const Work& work) {
     work(VectorBytes<16>());
 }
 
+namespace detail {
+
+template <class Work>
+[[gnu::target("avx2,fma,prfchw"), gnu::flatten, gnu::noinline]] void work_in_avx2_and_fma(const Work& work) {
+  work(VectorBytes<32>());
+}
+
+}  // namespace detail
+
+// The same for work that calls std::fma, in a source that is compiled with -ffp-contract=off: nothing else is
+// fused.
+template <class Work>
+void work_in_fused_vectors(const Work& work) {
+  static const bool good = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  if (good)
+    detail::work_in_avx2_and_fma(work);
+  else
+    work(VectorBytes<16>());
+}
+
 #else
 
 template <class Work>
 void work_in_wide_vectors(const Work& work) {
+  work(VectorBytes<16>());
+}
+
+template <class Work>
+void work_in_fused_vectors(const Work& work) {
   work(VectorBytes<16>());
 }
 
