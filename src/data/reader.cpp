@@ -184,12 +184,17 @@ struct Reader::State {
   std::mutex mutex;
   std::condition_variable_any changed;
   std::deque<HostBatch> ready;
-  size_t depth = 1;          // so many at the most
+  size_t depth = 1;  // so many at the most
+  size_t made = 0, taken = 0;
   bool ended = false;        // nothing more will come
   std::exception_ptr error;  // why it ended, if not by plan
   double waited = 0;
   std::jthread thread;
 
+  // The thread is woken for rows of batches, at the same ones on all ranks: where it takes turns with the one
+  // that trains, on one core, the others do so at the same time, instead of waiting for this rank's.
+  size_t row() const { return std::max<size_t>(1, depth / 2); }
+  bool wants_more() const { return made < taken / row() * row() + depth; }
   void run(const std::stop_token& stop);
   bool add_next(BatchMaker& maker, const std::stop_token& stop);
 };
@@ -198,8 +203,7 @@ struct Reader::State {
 bool Reader::State::add_next(BatchMaker& maker, const std::stop_token& stop) {
   {
     std::unique_lock lock(mutex);
-    const auto half_empty = [&] { return ready.size() <= depth / 2; };
-    if (ready.size() >= depth && !changed.wait(lock, stop, half_empty)) return false;
+    if (!changed.wait(lock, stop, [this] { return wants_more(); })) return false;
   }
   const auto request = plan();
   if (!request) return false;
@@ -209,6 +213,7 @@ bool Reader::State::add_next(BatchMaker& maker, const std::stop_token& stop) {
     const std::lock_guard lock(mutex);
     depth = std::max(depth, small_depth(batch, options.small_bytes));
     ready.push_back(std::move(batch));
+    ++made;
   }
   changed.notify_all();
   return true;
@@ -257,9 +262,9 @@ std::optional<HostBatch> Reader::next() {
   }
   HostBatch batch = std::move(state.ready.front());
   state.ready.pop_front();
-  const bool half_empty = state.ready.size() == state.depth / 2;
+  const bool row_begins = ++state.taken % state.row() == 0;
   lock.unlock();  // who is woken would wait for it
-  if (half_empty) state.changed.notify_all();
+  if (row_begins) state.changed.notify_all();
   return batch;
 }
 

@@ -295,13 +295,31 @@ TEST_F(ReaderTest, ReadsAheadAsFarAsAskedAndNoFurther) {
     std::this_thread::sleep_for(std::chrono::milliseconds(20));
     return asked.load();
   };
-  Reader reader(source, {}, {.depth = 3, .small_bytes = 0}, plan);
-  EXPECT_EQ(asked_in_a_while(3), 3);
+  Reader reader(source, {}, {.depth = 4, .small_bytes = 0}, plan);
+  EXPECT_EQ(asked_in_a_while(4), 4);
   reader.next();
-  EXPECT_EQ(asked_in_a_while(3), 3) << "it wakes when half of them are taken";
+  EXPECT_EQ(asked_in_a_while(4), 4) << "it wakes when half of them are taken";
   reader.next();
-  EXPECT_EQ(asked_in_a_while(5), 5);
+  EXPECT_EQ(asked_in_a_while(6), 6);
   EXPECT_THROW(Reader(source, {}, {.depth = 0}, plan), ConfigError);
+}
+
+// Or ranks would be woken for their batches at steps of their own.
+TEST_F(ReaderTest, HowFarItReadsDoesNotDependOnWhenItRuns) {
+  std::atomic<int> asked = 0, allowed = 4;
+  Reader reader(source, {}, {.depth = 4, .small_bytes = 0}, [&]() -> std::optional<BatchRequest> {
+    ++asked;
+    asked.notify_all();
+    for (int now = allowed; asked > now; now = allowed) allowed.wait(now);
+    return BatchRequest{0, {0, 1}};
+  });
+  for (int i = 0; i < 3; ++i) reader.next();  // woken by the second, it is held up
+  for (int seen = asked; seen < 5; seen = asked) asked.wait(seen);
+  allowed = 100;
+  allowed.notify_all();
+  for (int seen = asked; seen < 6; seen = asked) asked.wait(seen);
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  EXPECT_EQ(asked, 6) << "four behind the row that began with the third";
 }
 
 TEST_F(ReaderTest, ReadsMoreSmallBatchesAhead) {
