@@ -225,11 +225,14 @@ SeenSum::SeenSum(std::vector<std::vector<Buffer>> seen, int64_t leaves) : seen_(
 
 SeenSum::~SeenSum() = default;
 
-void SeenSum::write(Range part, const Buffer& to) {
+void SeenSum::write(Range part, const Buffer& to, const void* own) {
   if (tree_) return tree_->sum.write({&to, 1}, part.first);
   parts_.clear();
-  for (const auto& theirs : seen_)
-    if (!theirs.empty()) parts_.push_back(theirs.front().slice(part.first, part.count));
+  for (const auto& theirs : seen_) {
+    if (theirs.empty()) continue;
+    parts_.push_back(theirs.front().slice(part.first, part.count));
+    if (own != nullptr && parts_.back().data == to.data) parts_.back().data = const_cast<void*>(own);
+  }
   if (parts_.size() > 1 || parts_.front().data != to.data) fold(ReduceOp::sum, parts_, {&to, 1});
 }
 

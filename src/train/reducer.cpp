@@ -224,8 +224,8 @@ struct GradientReducer::State {
     sum.write({parameters.size(), rider_slots}, as_buffer(told));
     means.each_chunk(part, weight_of(told), [&](Range chunk) {
       const Buffer to = mine.slice(chunk.first, chunk.count);
-      make_left(chunk);
-      sum.write(chunk, to);
+      if (numerics.canonical) make_left(chunk);
+      sum.write(chunk, to, numerics.canonical ? nullptr : sums_of(chunk));
       return GradientChunk{to.data, to};
     });
     forget_left();

@@ -43,8 +43,8 @@ class SeenSum {
   SeenSum(const SeenSum&) = delete;
   SeenSum& operator=(const SeenSum&) = delete;
   // `to`, of part.count elements, becomes the sum of that part. It may be that part of this rank's first
-  // buffer.
-  void write(Range part, const Buffer& to);
+  // buffer, and `own` then is where its numbers are, if they are elsewhere; not with leaves.
+  void write(Range part, const Buffer& to, const void* own = nullptr);
 
  private:
   struct Tree;
