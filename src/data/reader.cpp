@@ -1,5 +1,6 @@
 #include "lab/data/reader.h"
 
+#include <bit>
 #include <chrono>
 #include <cmath>
 #include <condition_variable>
@@ -161,8 +162,8 @@ HostBatch make_batch(const Source& source, const Transforms& transforms, const R
   return BatchMaker(source, transforms, options).make(request, {});
 }
 
-// How many batches like this one are made ahead if they are small. To be woken for each of them would cost
-// the thread that trains more than the batch: on the same core it would be interrupted at each step.
+// How many batches like this one are made ahead if they are small: to be woken for each of them would cost
+// the thread that trains more than the batch. A power of two, so that it is that of ranks with a row more.
 size_t small_depth(const HostBatch& batch, size_t bytes_of_all) {
   constexpr size_t most = 64;
   size_t bytes = 0;
@@ -170,7 +171,7 @@ size_t small_depth(const HostBatch& batch, size_t bytes_of_all) {
     bytes += static_cast<size_t>(
                  std::accumulate(part.shape.begin(), part.shape.end(), int64_t{1}, std::multiplies<>())) *
              static_cast<size_t>(size_of(part.type));
-  return std::min(most, bytes_of_all / std::max(bytes, size_t{1}));
+  return bytes == 0 ? 0 : std::bit_floor(std::min(most, bytes_of_all / bytes));
 }
 
 // The reader's thread fills `ready`, the consumer empties it; both under `mutex`. `thread` is last: it is
@@ -191,8 +192,9 @@ struct Reader::State {
   double waited = 0;
   std::jthread thread;
 
-  // The thread is woken for rows of batches, at the same ones on all ranks: where it takes turns with the one
-  // that trains, on one core, the others do so at the same time, instead of waiting for this rank's.
+  // The thread is woken for rows of batches, at the same ones on all ranks whose first are as large: where it
+  // takes turns with the one that trains, on one core, the others do so at the same time, instead of waiting
+  // for this rank's.
   size_t row() const { return std::max<size_t>(1, depth / 2); }
   bool wants_more() const { return made < taken / row() * row() + depth; }
   void run(const std::stop_token& stop);
@@ -211,7 +213,7 @@ bool Reader::State::add_next(BatchMaker& maker, const std::stop_token& stop) {
   if (stop.stop_requested()) return false;  // it may be cut short
   {
     const std::lock_guard lock(mutex);
-    depth = std::max(depth, small_depth(batch, options.small_bytes));
+    if (made == 0) depth = std::max(depth, small_depth(batch, options.small_bytes));
     ready.push_back(std::move(batch));
     ++made;
   }

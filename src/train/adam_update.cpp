@@ -18,6 +18,7 @@ template <class T>
 struct Factors {
   T parameter, decay;  // AdamW's decay and Adam's: 1 and 0 for none
   T new_gradient, old_square, new_square;
+  bool from_gradient;  // an average is nearer to what is new than to what was
   T size, root, eps;
 
   explicit Factors(const AdamStep& s)
@@ -26,7 +27,9 @@ struct Factors {
         new_gradient(static_cast<T>(1 - s.beta1)),
         old_square(static_cast<T>(s.beta2)),
         new_square(static_cast<T>(1 - s.beta2)),
+        from_gradient(new_gradient >= T{0.5}),
         eps(static_cast<T>(s.eps)) {
+    if (from_gradient) new_gradient -= 1;
     const auto number = static_cast<double>(s.number);
     size = static_cast<T>(-s.rate / (1 - std::pow(s.beta1, number)));
     root = static_cast<T>(std::sqrt(1 - std::pow(s.beta2, number)));
@@ -39,7 +42,8 @@ void update_elements(const Factors<T> f, const AdamElements<T> e, int64_t first,
   for (int64_t i = first; i < end; ++i) {
     const T parameter = e.parameters[i];
     const T gradient = decays_gradient ? std::fma(parameter, f.decay, e.gradients[i]) : e.gradients[i];
-    const T average = std::fma(f.new_gradient, gradient - e.average[i], e.average[i]);
+    const T average =
+        std::fma(f.new_gradient, gradient - e.average[i], f.from_gradient ? gradient : e.average[i]);
     const T squares = std::fma(f.new_square * gradient, gradient, e.squares[i] * f.old_square);
     e.average[i] = average;
     e.squares[i] = squares;

@@ -8,14 +8,13 @@
 
 #include <algorithm>
 
+#include "lab/comm/wide.h"
 #include "lab/core/error.h"
 #include "train/adam_update.h"
 #include "train/optimizer_rules.h"
 
 namespace lab {
 namespace {
-
-constexpr int64_t elements_of_a_thread = 1 << 15;  // at least, where a rank has several
 
 std::optional<at::Tensor> if_defined(const at::Tensor& tensor) {
   return tensor.defined() ? std::optional(tensor) : std::nullopt;
@@ -60,9 +59,8 @@ NamedState named(const std::vector<std::string>& names, const std::vector<at::Te
   return out;
 }
 
-// Adam and AdamW. On processors by an update of our own: torch's kernel waits for the memory where this one
-// fetches ahead, and divides twice for each element. On a GPU a fused kernel takes lists of tensors, and so
-// one call for each group.
+// Adam and AdamW. On a processor's one thread by an update of our own, which fetches ahead; else by torch's
+// fused kernels, which use several, or a GPU. They take lists of tensors, and so one call for each group.
 template <class Plan>
 class FlatAdam final : public Optimizer {
  public:
@@ -78,16 +76,17 @@ class FlatAdam final : public Optimizer {
 
   void step(at::Tensor& parameters, at::Tensor& gradients, const at::Tensor& divisor, const at::Tensor& skip,
             const std::vector<double>& rates) override {
-    if (parameters.is_cpu() && skip.defined() && skip.item<float>() != 0) return;
+    const bool cpu = parameters.is_cpu();
+    if (cpu && skip.defined() && skip.item<float>() != 0) return;
     steps_.add_(1);
-    if (!parameters.is_cpu() && skip.defined())
-      steps_.sub_(skip);  // what is skipped is no step of the averages
-    if (parameters.is_cpu() && divisor.defined()) gradients.div_(divisor);
+    if (!cpu && skip.defined()) steps_.sub_(skip);  // what is skipped is no step of the averages
+    const bool ours = cpu && at::get_num_threads() == 1 && has_fused_vectors();
+    if (ours && divisor.defined()) gradients.div_(divisor);
     const Pieces values = cut_.of(parameters), sums = cut_.of(gradients);
     for (size_t g = 0; g < cut_.groups(); ++g)
       if (!values[g].empty())
-        parameters.is_cpu() ? update_here(g, values[g], sums[g], rates.at(g))
-                            : update_there(g, values[g], sums[g], rates.at(g), divisor, skip);
+        ours ? update_by_ours(g, values[g], sums[g], rates.at(g))
+             : update_by_torchs(g, values[g], sums[g], rates.at(g), divisor, skip);
   }
   std::string name() const override { return name_of(plans_.front()); }
   NamedState flat_state() const override { return named(names_, states_); }
@@ -97,7 +96,7 @@ class FlatAdam final : public Optimizer {
  private:
   using Tensors = std::vector<at::Tensor>;
 
-  void update_here(size_t g, const Tensors& values, const Tensors& means, double rate) {
+  void update_by_ours(size_t g, const Tensors& values, const Tensors& means, double rate) {
     const Plan& p = plans_[g];
     const detail::AdamStep step = {.rate = rate,
                                    .beta1 = p.beta1,
@@ -108,23 +107,20 @@ class FlatAdam final : public Optimizer {
                                    .number = steps()};
     for (size_t i = 0; i < values.size(); ++i) {
       const auto update_as = [&]<class T>(T) {
-        at::parallel_for(0, values[i].numel(), elements_of_a_thread, [&](int64_t first, int64_t end) {
-          const auto at = [first](const at::Tensor& tensor) { return tensor.data_ptr<T>() + first; };
-          detail::update<T>(step,
-                            {.parameters = at(values[i]),
-                             .gradients = at(means[i]),
-                             .average = at(pieces_[0][g][i]),
-                             .squares = at(pieces_[1][g][i]),
-                             .largest = p.amsgrad ? at(pieces_[2][g][i]) : nullptr},
-                            end - first);
-        });
+        detail::update<T>(step,
+                          {.parameters = values[i].data_ptr<T>(),
+                           .gradients = means[i].const_data_ptr<T>(),
+                           .average = pieces_[0][g][i].template data_ptr<T>(),
+                           .squares = pieces_[1][g][i].template data_ptr<T>(),
+                           .largest = p.amsgrad ? pieces_[2][g][i].template data_ptr<T>() : nullptr},
+                          values[i].numel());
       };
       values[i].scalar_type() == torch::kFloat64 ? update_as(double{}) : update_as(float{});
     }
   }
 
-  void update_there(size_t g, const Tensors& values, const Tensors& sums, double rate,
-                    const at::Tensor& divisor, const at::Tensor& skip) {
+  void update_by_torchs(size_t g, const Tensors& values, const Tensors& sums, double rate,
+                        const at::Tensor& divisor, const at::Tensor& skip) {
     const Plan& p = plans_[g];
     const Tensors steps(values.size(), steps_);
     const auto update = [&](const auto& kernel) {

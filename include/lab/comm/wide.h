@@ -43,12 +43,17 @@ template <class Work>
 
 }  // namespace detail
 
+// Whether std::fma is one instruction in such work, not a call.
+inline bool has_fused_vectors() {
+  static const bool has = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  return has;
+}
+
 // The same for work that calls std::fma, in a source that is compiled with -ffp-contract=off: nothing else is
 // fused.
 template <class Work>
 void work_in_fused_vectors(const Work& work) {
-  static const bool good = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-  if (good)
+  if (has_fused_vectors())
     detail::work_in_avx2_and_fma(work);
   else
     work(VectorBytes<16>());
@@ -59,6 +64,14 @@ void work_in_fused_vectors(const Work& work) {
 template <class Work>
 void work_in_wide_vectors(const Work& work) {
   work(VectorBytes<16>());
+}
+
+inline bool has_fused_vectors() {
+#if defined(__FP_FAST_FMA) && defined(__FP_FAST_FMAF)
+  return true;
+#else
+  return false;
+#endif
 }
 
 template <class Work>

@@ -36,7 +36,7 @@ struct ReaderOptions {
   uint64_t seed = 0;
   bool shuffle = false;
   DType precision = DType::f32;
-  int depth = 2;  // batches made ahead, or more, up to 64, that are fewer bytes than this together:
+  int depth = 2;  // batches made ahead, or more, up to 64, that like the first are fewer bytes together than:
   size_t small_bytes = size_t{4} << 20;
   // Gives the memory of a part of a batch, at a multiple of 64 bytes; called by whoever makes batches. Empty:
   // memory of the process.

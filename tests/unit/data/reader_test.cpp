@@ -330,14 +330,28 @@ TEST_F(ReaderTest, ReadsMoreSmallBatchesAhead) {
     return BatchRequest{0, {0, 1}};
   };
   constexpr size_t batch_bytes = 3 * 4 + 1;
-  for (const size_t depth : {size_t{10}, size_t{64}}) {
+  for (const size_t depth : {size_t{8}, size_t{64}}) {
     asked = 0;
-    const Reader reader(source, {}, {.small_bytes = depth < 64 ? depth * batch_bytes : size_t{1} << 20},
+    const Reader reader(source, {}, {.small_bytes = depth < 64 ? (depth + 1) * batch_bytes : size_t{1} << 20},
                         plan);
     for (int seen = asked; std::cmp_less(seen, depth); seen = asked) asked.wait(seen);
     std::this_thread::sleep_for(std::chrono::milliseconds(20));
     EXPECT_EQ(asked, static_cast<int>(depth));
   }
+}
+
+// As a rank gets one at an epoch's end.
+TEST_F(ReaderTest, ReadsNoFurtherAheadBehindAnEmptyBatch) {
+  std::atomic<int> asked = 0;
+  Reader reader(source, {}, {.depth = 2, .small_bytes = 16}, [&]() -> std::optional<BatchRequest> {
+    const int64_t count = ++asked == 2 ? 0 : 1;
+    asked.notify_all();
+    return BatchRequest{0, {0, count}};
+  });
+  for (int i = 0; i < 2; ++i) reader.next();
+  for (int seen = asked; seen < 4; seen = asked) asked.wait(seen);
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  EXPECT_EQ(asked, 4);
 }
 
 TEST_F(ReaderTest, StopsAtOnceWhileItsRingIsFull) {
