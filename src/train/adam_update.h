@@ -5,7 +5,7 @@
 
 namespace lab::detail {
 
-// Of one group of parameters. Kingma and Ba 2015, algorithm 1 in the form that its section 2 ends with;
+// Of one group of parameters. Kingma and Ba 2015, algorithm 1;
 // Loshchilov and Hutter 2019 for the decoupled decay; Reddi, Kale and Kumar 2018 for amsgrad.
 struct AdamStep {
   double rate, beta1, beta2, eps, weight_decay;
